@@ -1,0 +1,53 @@
+"""What the compiler returns: values that the controller carries out and the summary explains."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from lvs_dr.core.objects import Key
+from lvs_dr.core.reasons import Reason
+from lvs_dr.core.table import DirectorTableSpec
+
+
+class Verdict(Struct, frozen=True):
+    """Accepted or refused, and why."""
+
+    ok: bool
+    reason: Reason
+    message: str = ""
+
+
+class Action(StrEnum):
+    """What to do with the compiled object."""
+
+    WRITE = "write"  # create or change to `spec`
+    KEEP = "keep"  # leave what is there (also when nothing is there)
+    DELETE = "delete"
+
+
+class Member(Struct, frozen=True):
+    """A real server that the VirtualService selects, and whether it is (or may become) a destination."""
+
+    real_server: Key
+    address: str  # "" when none is usable
+    node: str
+    verdict: Verdict  # ok=False: left out, with the reason; ok=True with WaitingForBackend: enters soon
+
+
+class TableDecision(Struct, frozen=True):
+    """The outcome of compiling one VirtualService."""
+
+    key: Key
+    action: Action
+    accepted: Verdict
+    spec: DirectorTableSpec | None = None  # for WRITE; for KEEP the spec that stays, if any
+    members: tuple[Member, ...] = ()
+
+
+class Dirty(Struct, frozen=True):
+    """What must be compiled again after a change."""
+
+    services: frozenset[Key] = frozenset()
+    real_servers: frozenset[Key] = frozenset()  # status only
+    groups: frozenset[str] = frozenset()  # status only
+    nodes: frozenset[str] = frozenset()

@@ -1,0 +1,151 @@
+"""LVSNode: what one node must be (spec, by the controller) and what it is (status, by that node's agent alone)."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from lvs_dr.core.objects import Key
+from lvs_dr.core.table import Address, Feature, Name
+
+MAXIMUM_ADDRESSES = 4096
+MAXIMUM_TABLES = 4096
+MAXIMUM_EXCEPTIONS = 64  # per table
+
+TableName = Annotated[str, Meta(min_length=3, max_length=317, description="namespace/name of a DirectorTable.")]
+
+
+class DirectorRole(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The node is a director of a group.
+
+    Every director of the group programs the tables; only the one that holds an address announces it.
+    A table that is listed in `tables` but cannot be read is kept as it was last seen; a table's services
+    are removed only when the object is gone AND it is no longer listed here.
+    """
+
+    group: Annotated[Name, Meta(description="DirectorGroup; the agent serves the DirectorTables of this group.")]
+    interface_name: Annotated[str, Meta(max_length=15, description="Interface that faces the clients, by name.")] = ""
+    interface_subnet: Annotated[
+        str,
+        Meta(max_length=49, description="Interface that faces the clients, by a subnet (CIDR) it has an address in."),
+    ] = ""
+    internal_addresses: Annotated[
+        tuple[Address, ...],
+        Meta(max_length=8, description="The Node's InternalIPs: their interface is used when none is named."),
+    ] = ()
+    tables: Annotated[
+        tuple[TableName, ...], Meta(max_length=MAXIMUM_TABLES, description="DirectorTables the group serves, sorted.")
+    ] = ()
+    addresses: Annotated[
+        tuple[Address, ...],
+        Meta(
+            max_length=MAXIMUM_ADDRESSES, description="VIPs that this node holds and announces (it is Active for them)."
+        ),
+    ] = ()
+
+
+class LVSNodeSpec(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What the node must be. An empty spec means: clean up. `decided: false` means: report, change nothing."""
+
+    decided: Annotated[
+        bool,
+        Meta(description="False until the controller knows the node's state: the agent reports and changes nothing."),
+    ] = False
+    director: Annotated[DirectorRole | None, Meta(description="Set when the node is a director.")] = None
+    backend_addresses: Annotated[
+        tuple[Address, ...],
+        Meta(max_length=MAXIMUM_ADDRESSES, description="VIPs the node carries on lo as a real server, sorted."),
+    ] = ()
+    paused: Annotated[bool, Meta(description="The agent checks and reports but writes nothing to the kernel.")] = False
+    requires: Annotated[
+        tuple[Feature, ...],
+        Meta(
+            max_length=32,
+            description="Features an agent must know, or else keep its last good state and say Unsupported.",
+        ),
+    ] = ()
+
+
+class InterfaceReport(Struct, frozen=True, rename="camel"):
+    """An interface with global addresses that are the node's own (VIPs of ours left out)."""
+
+    name: Annotated[str, Meta(max_length=15, description="Interface name.")]
+    addresses: Annotated[
+        tuple[Annotated[str, Meta(max_length=49)], ...],
+        Meta(max_length=64, description="Addresses with prefix length, for example 192.0.2.7/24."),
+    ]
+
+
+class TableException(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Something about a table that is not as it should be."""
+
+    reason: Annotated[str, Meta(max_length=63, description="Reason, see docs/reasons.md.")]
+    message: Annotated[str, Meta(max_length=512, description="What is wrong and what to do.")] = ""
+    real_server: Annotated[str, Meta(max_length=253, description="RealServer it is about; empty: the whole table.")] = (
+        ""
+    )
+
+
+class TableReport(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One DirectorTable as this director has it in its kernel."""
+
+    table: TableName
+    generation: Annotated[
+        int, Meta(ge=0, description="metadata.generation of the DirectorTable that is in the kernel.")
+    ]
+    healthy: Annotated[int, Meta(ge=0, description="Destinations that are healthy on all ports.")] = 0
+    total: Annotated[int, Meta(ge=0, description="Destinations of the table.")] = 0
+    exceptions: Annotated[
+        tuple[TableException, ...],
+        Meta(max_length=MAXIMUM_EXCEPTIONS, description="Failed entries, and real servers that are not well."),
+    ] = ()
+    cut: Annotated[int, Meta(ge=0, description="Exceptions that did not fit.")] = 0
+
+
+class Problem(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Something about the node, or about one address on it, that is not as it should be."""
+
+    reason: Annotated[str, Meta(max_length=63, description="Reason, see docs/reasons.md.")]
+    message: Annotated[str, Meta(max_length=512, description="What is wrong and what to do.")] = ""
+    address: Annotated[str, Meta(max_length=45, description="VIP it is about; empty: the node.")] = ""
+
+
+class LVSNodeStatus(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What the node is, as its agent sees it."""
+
+    agent_version: Annotated[str, Meta(max_length=63, description="Version of the agent.")] = ""
+    boot_id: Annotated[str, Meta(max_length=63, description="Boot id of the node's kernel.")] = ""
+    observed_generation: Annotated[
+        int, Meta(ge=0, description="Generation of this LVSNode whose spec the kernel follows.")
+    ] = 0
+    director_interface: Annotated[
+        str, Meta(max_length=15, description="Interface that VIPs are announced on; empty: none found or no director.")
+    ] = ""
+    held_addresses: Annotated[
+        tuple[Address, ...], Meta(max_length=MAXIMUM_ADDRESSES, description="VIPs on the director's interface now.")
+    ] = ()
+    loopback_addresses: Annotated[
+        tuple[Address, ...],
+        Meta(max_length=MAXIMUM_ADDRESSES, description="VIPs on lo now, with ARP settings and guard route in place."),
+    ] = ()
+    interfaces: Annotated[
+        tuple[InterfaceReport, ...], Meta(max_length=64, description="The node's own global addresses.")
+    ] = ()
+    next_hops: Annotated[
+        tuple[Address, ...], Meta(max_length=64, description="Next hops of the node's routes: never a VIP.")
+    ] = ()
+    tables: Annotated[
+        tuple[TableReport, ...], Meta(max_length=MAXIMUM_TABLES, description="DirectorTables in this kernel, sorted.")
+    ] = ()
+    problems: Annotated[tuple[Problem, ...], Meta(max_length=64, description="What is wrong on this node.")] = ()
+    repairs: Annotated[int, Meta(ge=0, description="Drift repaired since the agent started.")] = 0
+
+
+def table_name(key: Key) -> str:
+    """Return how reports and LVSNode.spec name a table."""
+    return f"{key.namespace}/{key.name}"
+
+
+def table_key(name: str) -> Key:
+    """Return the key of a table named `namespace/name`."""
+    namespace, _, table = name.partition("/")
+    return Key(namespace, table)

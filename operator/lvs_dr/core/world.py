@@ -1,0 +1,59 @@
+"""All that the compiler may look at, as mappings that the controller's store keeps up to date.
+
+Decisions take a `World` and return values; they never change it.
+"""
+
+from collections.abc import Mapping, Set
+
+from msgspec import Struct
+
+from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
+from lvs_dr.core.objects import DirectorGroup, Invalid, Key, Namespace, Node, RealServer, VirtualService
+from lvs_dr.core.table import DirectorTableSpec
+
+
+class TableRecord(Struct, frozen=True):
+    """A DirectorTable as the API server has it."""
+
+    key: Key
+    uid: str
+    generation: int
+    owner_uid: str  # uid of the VirtualService that owns it
+    spec: DirectorTableSpec
+
+
+class NodeRecord(Struct, frozen=True):
+    """An LVSNode as the API server has it."""
+
+    name: str
+    uid: str
+    generation: int
+    owner_uid: str  # uid of the Node that owns it
+    spec: LVSNodeSpec
+    status: LVSNodeStatus | None  # None = the agent has not reported yet
+
+
+class Cluster(Struct, frozen=True):
+    """Addresses of the cluster itself, which nobody may claim."""
+
+    service_ranges: tuple[str, ...] = ()  # CIDRs
+    api_addresses: tuple[str, ...] = ()
+
+
+class World(Struct, frozen=True):
+    """Snapshot or live view; every mapping is complete (the store fills it from a full LIST before first use)."""
+
+    virtual_services: Mapping[Key, VirtualService | Invalid]
+    real_servers: Mapping[Key, RealServer | Invalid]
+    groups: Mapping[str, DirectorGroup | Invalid]
+    nodes: Mapping[str, Node]
+    namespaces: Mapping[str, Namespace]
+    tables: Mapping[Key, TableRecord]
+    lvs_nodes: Mapping[str, NodeRecord]
+    silent: Set[str]  # nodes whose agent's Lease was not renewed for 40 s (or never seen)
+    cluster: Cluster
+    # Indexes, kept by the store so that one changed object does not cost a look at all others.
+    services_by_address: Mapping[str, Set[Key]]
+    services_by_namespace: Mapping[str, Set[Key]]
+    real_servers_by_namespace: Mapping[str, Set[Key]]
+    tables_by_address: Mapping[str, Set[Key]]

@@ -1,0 +1,234 @@
+"""Answers of IPVS: services, destinations, counters, info. Pure.
+
+Source: ip_vs_genl_fill_service and ip_vs_genl_fill_dest in net/netfilter/ipvs/ip_vs_ctl.c. Every function takes
+whole messages and raises MalformedMessage, and nothing else, for bytes that do not make sense.
+
+Destinations come in thousands, always with the same attributes in the same order. So their attribute headers
+are compared in one step with that order, and all values are taken out by one Struct; any other order, as an
+older or newer kernel may use, goes the general way and gives the same result.
+"""
+
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from lvs_dr.netlink.errors import MalformedMessage
+from lvs_dr.netlink.ipvs import (
+    DestinationConfig,
+    DestinationCounters,
+    DestinationKey,
+    Info,
+    ServiceConfig,
+    ServiceKey,
+)
+from lvs_dr.netlink.ipvs_attributes import (
+    ADDRESS_BITS,
+    ADDRESS_SIZE,
+    CommandAttribute,
+    DestinationAttribute,
+    InfoAttribute,
+    ServiceAttribute,
+    ServiceBit,
+)
+from lvs_dr.netlink.message import ATTRIBUTES_START, walk
+
+_BE16: Final = struct.Struct(">H")
+_FORWARDING_MASK: Final = 0x7
+_KERNEL_BITS: Final = ServiceBit.PERSISTENT | ServiceBit.HASHED
+
+# Attributes of a destination in the order of the kernel, their size, and how the Struct takes them (None: not).
+_ORDER: Final[tuple[tuple[DestinationAttribute, int, str], ...]] = (
+    (DestinationAttribute.ADDRESS, 16, "16s"),
+    (DestinationAttribute.PORT, 2, "H2x"),
+    (DestinationAttribute.FORWARDING, 4, "I"),
+    (DestinationAttribute.WEIGHT, 4, "I"),
+    (DestinationAttribute.TUNNEL_TYPE, 1, "B3x"),
+    (DestinationAttribute.TUNNEL_PORT, 2, "H2x"),
+    (DestinationAttribute.TUNNEL_FLAGS, 2, "H2x"),
+    (DestinationAttribute.UPPER, 4, "I"),
+    (DestinationAttribute.LOWER, 4, "I"),
+    (DestinationAttribute.ACTIVE, 4, "I"),
+    (DestinationAttribute.INACTIVE, 4, "I"),
+    (DestinationAttribute.PERSISTENT, 4, "I"),
+    (DestinationAttribute.ADDRESS_FAMILY, 2, "H2x"),
+)
+_FAST: Final = struct.Struct(f"={ATTRIBUTES_START}xH2x" + "".join(f"4x{take}" for _, _, take in _ORDER))
+_FAST_STOP: Final = _FAST.size
+_new = tuple.__new__
+
+# address, port (wire order), forwarding, weight, tunnel type, port (wire order) and flags, upper, lower,
+# active, inactive, persistent, family
+_Values = tuple[bytes, int, int, int, int, int, int, int, int, int, int, int, int]
+
+
+def _fast_headers() -> tuple[int, int]:
+    """Return mask and expected value of all attribute headers, as integers over the bytes of a message."""
+    mask = bytearray(b"\0\0\xff\xff")  # of the outer attribute the length varies with the statistics after us
+    expected = bytearray(struct.pack("=HH", 0, CommandAttribute.DESTINATION))
+    for kind, size, _ in _ORDER:
+        padded = (size + 3) & ~3
+        mask += b"\xff" * 4 + bytes(padded)
+        expected += struct.pack("=HH", 4 + size, kind) + bytes(padded)
+    return int.from_bytes(mask, "little"), int.from_bytes(expected, "little")
+
+
+_MASK, _EXPECTED = _fast_headers()
+
+
+def parse_services(messages: Iterable[bytes]) -> dict[ServiceKey, ServiceConfig]:
+    """Read the answer to `get_services`."""
+    return dict(map(parse_service, messages))
+
+
+def parse_service(message: bytes) -> tuple[ServiceKey, ServiceConfig]:
+    """Read one service, from a dump or from a request of our own."""
+    start, stop = _only(message, CommandAttribute.SERVICE)
+    found = {kind: message[first:last] for kind, first, last in walk(message, start, stop)}
+    family = _number(found, ServiceAttribute.FAMILY, 2)
+    mark = _number(found, ServiceAttribute.MARK, 4, 0)
+    if mark:
+        key = ServiceKey("", 0, 0, mark, family)
+    else:
+        key = ServiceKey(
+            address=_address(_wanted(found, ServiceAttribute.ADDRESS), family),
+            port=_be16(_wanted(found, ServiceAttribute.PORT)),
+            protocol=_number(found, ServiceAttribute.PROTOCOL, 2),
+            mark=0,
+            family=family,
+        )
+    raw_flags = _wanted(found, ServiceAttribute.FLAGS)
+    if len(raw_flags) != 2 * 4:
+        raise MalformedMessage(f"service flags of {len(raw_flags)} bytes")
+    flags = int.from_bytes(raw_flags[:4], _NATIVE)
+    timeout = _number(found, ServiceAttribute.TIMEOUT, 4)
+    config = ServiceConfig(
+        scheduler=_text(_wanted(found, ServiceAttribute.SCHEDULER)),
+        # The bit is kept where the timeout cannot stand for it, so that such a service can be put back.
+        flags=flags & ~(ServiceBit.HASHED if flags & ServiceBit.PERSISTENT and not timeout else _KERNEL_BITS),
+        timeout_seconds=timeout if flags & ServiceBit.PERSISTENT else 0,
+        prefix_length=_prefix_length(_wanted(found, ServiceAttribute.NETMASK), family),
+        engine=_text(found.get(ServiceAttribute.ENGINE, b"")),
+    )
+    return key, config
+
+
+def parse_destinations(messages: Iterable[bytes]) -> dict[DestinationKey, DestinationConfig]:
+    """Read the answer to `get_destinations`, without counters."""
+    result: dict[DestinationKey, DestinationConfig] = {}
+    ntop, ntohs, ipv4, ipv6 = socket.inet_ntop, socket.ntohs, socket.AF_INET, socket.AF_INET6
+    for values in _values(messages):
+        address, port, forwarding, weight, kind, tunnel, flags, upper, lower, _, _, _, family = values
+        if family == ipv4:
+            written = ntop(ipv4, address[:4])
+        elif family == ipv6:
+            written = ntop(ipv6, address)
+        else:
+            raise MalformedMessage(f"a destination in address family {family}")
+        result[_new(DestinationKey, (written, ntohs(port), family))] = _new(
+            DestinationConfig,
+            (weight, forwarding & _FORWARDING_MASK, upper, lower, kind, ntohs(tunnel), flags),
+        )
+    return result
+
+
+def parse_counters(messages: Iterable[bytes]) -> dict[DestinationKey, DestinationCounters]:
+    """Read the connections of each destination from the answer to `get_destinations`."""
+    return {
+        DestinationKey(_address(values[0], values[12]), socket.ntohs(values[1]), values[12]): (
+            DestinationCounters(values[9], values[10], values[11])
+        )
+        for values in _values(messages)
+    }
+
+
+def parse_info(message: bytes) -> Info:
+    """Read the answer to `get_info`."""
+    found = {kind: message[first:last] for kind, first, last in walk(message, ATTRIBUTES_START, len(message))}
+    version = _number(found, InfoAttribute.VERSION, 4)
+    return Info(
+        version=(version >> 16 & 0xFF, version >> 8 & 0xFF, version & 0xFF),
+        connection_table_size=_number(found, InfoAttribute.CONNECTION_TABLE_SIZE, 4),
+    )
+
+
+def _values(messages: Iterable[bytes]) -> Iterator[_Values]:
+    unpack, integer, start, stop, mask, expected = (
+        _FAST.unpack_from, int.from_bytes, ATTRIBUTES_START, _FAST_STOP, _MASK, _EXPECTED
+    )  # fmt: skip
+    for message in messages:
+        size = len(message)
+        if size >= stop and integer(message[start:stop], "little") & mask == expected:
+            nest, *values = unpack(message)
+            if stop <= start + nest <= size:
+                yield values  # type: ignore[misc]  # the Struct fixes the length
+                continue
+        yield _general_values(message)
+
+
+def _general_values(message: bytes) -> _Values:
+    start, stop = _only(message, CommandAttribute.DESTINATION)
+    found = {kind: message[first:last] for kind, first, last in walk(message, start, stop)}
+    numbers = [_number(found, kind, size, 0) for kind, size, _ in _ORDER[1:]]
+    address = _wanted(found, DestinationAttribute.ADDRESS)
+    _wanted(found, DestinationAttribute.PORT)
+    if not numbers[-1]:  # before kernel 3.18 a destination had no family of its own
+        numbers[-1] = socket.AF_INET if len(address) == 4 else socket.AF_UNSPEC
+    return (address.ljust(ADDRESS_SIZE, b"\0"), *numbers)  # type: ignore[return-value]
+
+
+_NATIVE: Final = "little" if struct.pack("=H", 1) == b"\1\0" else "big"
+
+
+def _only(message: bytes, wanted: int) -> tuple[int, int]:
+    """Find the one attribute of a message that holds what is asked for."""
+    for kind, start, stop in walk(message, ATTRIBUTES_START, len(message)):
+        if kind == wanted:
+            return start, stop
+    raise MalformedMessage(f"a message without attribute {wanted}")
+
+
+def _wanted(found: dict[int, bytes], kind: int) -> bytes:
+    try:
+        return found[kind]
+    except KeyError:
+        raise MalformedMessage(f"an object without attribute {kind}") from None
+
+
+def _number(found: dict[int, bytes], kind: int, size: int, default: int | None = None) -> int:
+    value = found.get(kind) if default is not None else _wanted(found, kind)
+    if value is None:
+        return default or 0
+    if len(value) != size:
+        raise MalformedMessage(f"attribute {kind} has {len(value)} bytes, not {size}")
+    return int.from_bytes(value, _NATIVE)
+
+
+def _be16(value: bytes) -> int:
+    if len(value) != _BE16.size:
+        raise MalformedMessage(f"a port of {len(value)} bytes")
+    return int.from_bytes(value, "big")
+
+
+def _text(value: bytes) -> str:
+    return value.split(b"\0", 1)[0].decode("ascii", "replace")
+
+
+def _address(value: bytes, family: int) -> str:
+    size = ADDRESS_BITS.get(family, 0) // 8
+    if not size or len(value) not in {size, ADDRESS_SIZE}:
+        raise MalformedMessage(f"an address of {len(value)} bytes in family {family}")
+    return socket.inet_ntop(family, value[:size])
+
+
+def _prefix_length(value: bytes, family: int) -> int:
+    """Read the persistence mask; of an IPv4 mask with holes only the leading ones count."""
+    if len(value) != 4:
+        raise MalformedMessage(f"a netmask of {len(value)} bytes")
+    if family == socket.AF_INET6:
+        length = int.from_bytes(value, _NATIVE)
+        if length > ADDRESS_BITS[family]:
+            raise MalformedMessage(f"an IPv6 prefix of {length} bits")
+        return length
+    holes = int.from_bytes(value, "big") ^ 0xFFFF_FFFF
+    return 32 - holes.bit_length()

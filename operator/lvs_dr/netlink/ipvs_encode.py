@@ -1,0 +1,204 @@
+"""Requests to IPVS. Pure; every function returns one message for `GenericNetlinkSocket`.
+
+Source: ip_vs_genl_set_cmd and its parsers in net/netfilter/ipvs/ip_vs_ctl.c. Setting replaces: the kernel
+resets whatever a request leaves out, so each request carries the whole object. All functions raise
+UnencodableValue for an address or number that the wire format cannot carry.
+"""
+
+import socket
+import struct
+from functools import lru_cache
+from typing import Final
+
+from lvs_dr.netlink.errors import UnencodableValue
+from lvs_dr.netlink.ipvs import (
+    FAMILY_VERSION,
+    LONGEST_NAME,
+    Command,
+    DestinationConfig,
+    DestinationKey,
+    ServiceConfig,
+    ServiceKey,
+)
+from lvs_dr.netlink.ipvs_attributes import (
+    ADDRESS_BITS,
+    ADDRESS_SIZE,
+    CommandAttribute,
+    DestinationAttribute,
+    ServiceAttribute,
+    ServiceBit,
+)
+from lvs_dr.netlink.message import ATTRIBUTES_START, GENERIC_HEADER, HEADER, attribute, generic_message, nested, text
+
+_U16: Final = struct.Struct("=H")
+_U32: Final = struct.Struct("=I")
+_BE16: Final = struct.Struct(">H")
+_BE32: Final = struct.Struct(">I")
+_FLAGS: Final = struct.Struct("=II")
+_ALL_BITS: Final = 0xFFFF_FFFF
+_NESTED_DESTINATION: Final = CommandAttribute.DESTINATION | 0x8000
+_CACHED_PREFIXES: Final = 8192
+
+
+def _head(kind: int, size: int) -> int:
+    """Return an attribute header as the one native integer that a Struct can pack beside its value."""
+    return int(_U32.unpack(struct.pack("=HH", 4 + size, kind))[0])
+
+
+# One Struct packs key and configuration of a destination: header, value, header, value, ...
+_KEY_FORMAT: Final = "=IH2xI16sI2s2x"
+_DESTINATION: Final = struct.Struct(_KEY_FORMAT + "IIIIIIII")
+_TUNNEL: Final = struct.Struct("=IB3xI2s2xIH2x")
+_KEY: Final = struct.Struct(_KEY_FORMAT)
+_FAMILY = _head(DestinationAttribute.ADDRESS_FAMILY, 2)
+_ADDRESS = _head(DestinationAttribute.ADDRESS, ADDRESS_SIZE)
+_PORT = _head(DestinationAttribute.PORT, 2)
+_FORWARDING = _head(DestinationAttribute.FORWARDING, 4)
+_WEIGHT = _head(DestinationAttribute.WEIGHT, 4)
+_UPPER = _head(DestinationAttribute.UPPER, 4)
+_LOWER = _head(DestinationAttribute.LOWER, 4)
+_TUNNEL_TYPE = _head(DestinationAttribute.TUNNEL_TYPE, 1)
+_TUNNEL_PORT = _head(DestinationAttribute.TUNNEL_PORT, 2)
+_TUNNEL_FLAGS = _head(DestinationAttribute.TUNNEL_FLAGS, 2)
+
+
+def new_service(key: ServiceKey, config: ServiceConfig) -> bytes:
+    """Add a service. The kernel loads the scheduler's module if it must; EEXIST when the key is taken."""
+    return _service(Command.NEW_SERVICE, key, config)
+
+
+def set_service(key: ServiceKey, config: ServiceConfig) -> bytes:
+    """Replace the configuration of a service; its destinations and connections stay."""
+    return _service(Command.SET_SERVICE, key, config)
+
+
+def delete_service(key: ServiceKey) -> bytes:
+    """Remove a service together with its destinations."""
+    return generic_message(Command.DELETE_SERVICE, FAMILY_VERSION, service_key(key))
+
+
+def get_services() -> bytes:
+    """Ask for all services (a dump)."""
+    return generic_message(Command.GET_SERVICE, FAMILY_VERSION)
+
+
+def get_service(key: ServiceKey) -> bytes:
+    """Ask for one service (not a dump)."""
+    return generic_message(Command.GET_SERVICE, FAMILY_VERSION, service_key(key))
+
+
+def get_destinations(key: ServiceKey) -> bytes:
+    """Ask for the destinations of a service (a dump). A service that is gone has none: no error."""
+    return generic_message(Command.GET_DESTINATION, FAMILY_VERSION, service_key(key))
+
+
+def get_info() -> bytes:
+    """Ask for version and size of the kernel's IPVS (not a dump)."""
+    return generic_message(Command.GET_INFO, FAMILY_VERSION)
+
+
+def new_destination(service: ServiceKey, key: DestinationKey, config: DestinationConfig) -> bytes:
+    """Add a destination; EEXIST when the service has it already."""
+    return _destination(Command.NEW_DESTINATION, service, key, config)
+
+
+def set_destination(service: ServiceKey, key: DestinationKey, config: DestinationConfig) -> bytes:
+    """Replace the configuration of a destination; its connections stay."""
+    return _destination(Command.SET_DESTINATION, service, key, config)
+
+
+def delete_destination(service: ServiceKey, key: DestinationKey) -> bytes:
+    """Remove a destination; the kernel keeps it aside while connections refer to it."""
+    try:
+        packed = _KEY.pack(*_destination_key(key))
+    except (struct.error, OSError, TypeError, ValueError) as error:
+        raise UnencodableValue(f"destination {key!r}: {error}") from error
+    return _destination_prefix(Command.DELETE_DESTINATION, service, _KEY.size) + packed
+
+
+def service_key(key: ServiceKey) -> bytes:
+    """Encode the attribute that names a service in every request about it."""
+    return nested(CommandAttribute.SERVICE, _service_key(key))
+
+
+def _service_key(key: ServiceKey) -> bytes:
+    try:
+        family = attribute(ServiceAttribute.FAMILY, _U16.pack(key.family))
+        if key.mark:
+            return family + attribute(ServiceAttribute.MARK, _U32.pack(key.mark))
+        address = socket.inet_pton(key.family, key.address).ljust(ADDRESS_SIZE, b"\0")
+        return b"".join(
+            (
+                family,
+                attribute(ServiceAttribute.PROTOCOL, _U16.pack(key.protocol)),
+                attribute(ServiceAttribute.ADDRESS, address),
+                attribute(ServiceAttribute.PORT, _BE16.pack(key.port)),
+            )
+        )
+    except (struct.error, OSError, TypeError, ValueError) as error:
+        raise UnencodableValue(f"service {key!r}: {error}") from error
+
+
+def _service(command: Command, key: ServiceKey, config: ServiceConfig) -> bytes:
+    flags = config.flags & ~ServiceBit.HASHED
+    if config.timeout_seconds:
+        flags |= ServiceBit.PERSISTENT
+    try:
+        attributes = (
+            _service_key(key),
+            text(ServiceAttribute.SCHEDULER, config.scheduler, LONGEST_NAME),
+            attribute(ServiceAttribute.FLAGS, _FLAGS.pack(flags, _ALL_BITS)),
+            attribute(ServiceAttribute.TIMEOUT, _U32.pack(config.timeout_seconds)),
+            attribute(ServiceAttribute.NETMASK, _netmask(key.family, config.prefix_length)),
+            text(ServiceAttribute.ENGINE, config.engine, LONGEST_NAME) if config.engine else b"",
+        )
+    except struct.error as error:
+        raise UnencodableValue(f"service {config!r}: {error}") from error
+    return generic_message(command, FAMILY_VERSION, nested(CommandAttribute.SERVICE, *attributes))
+
+
+def _netmask(family: int, prefix_length: int) -> bytes:
+    """Encode the persistence mask: a mask in network order for IPv4, the bare length for IPv6."""
+    bits = ADDRESS_BITS.get(family, 0)
+    if not 0 <= prefix_length <= bits:
+        raise UnencodableValue(f"prefix length {prefix_length} in address family {family}")
+    if family == socket.AF_INET6:
+        return _U32.pack(prefix_length)
+    return _BE32.pack(_ALL_BITS << (bits - prefix_length) & _ALL_BITS)
+
+
+@lru_cache(maxsize=_CACHED_PREFIXES)
+def _destination_prefix(command: Command, service: ServiceKey, size: int) -> bytes:
+    """Return everything before the first byte that differs between destinations of one service."""
+    named = service_key(service)
+    length = ATTRIBUTES_START + len(named) + 4 + size
+    return b"".join(
+        (
+            HEADER.pack(length, 0, 0, 0, 0),
+            GENERIC_HEADER.pack(command, FAMILY_VERSION, 0),
+            named,
+            struct.pack("=HH", 4 + size, _NESTED_DESTINATION),
+        )
+    )
+
+
+def _destination_key(key: DestinationKey) -> tuple[int, int, int, bytes, int, bytes]:
+    address, port, family = key
+    return _FAMILY, family, _ADDRESS, socket.inet_pton(family, address), _PORT, _BE16.pack(port)
+
+
+def _destination(command: Command, service: ServiceKey, key: DestinationKey, config: DestinationConfig) -> bytes:
+    address, port, family = key
+    weight, forwarding, upper, lower, tunnel_type, tunnel_port, tunnel_flags = config
+    try:
+        packed = _DESTINATION.pack(
+            _FAMILY, family, _ADDRESS, socket.inet_pton(family, address), _PORT, _BE16.pack(port),
+            _FORWARDING, forwarding, _WEIGHT, weight, _UPPER, upper, _LOWER, lower,
+        )  # fmt: skip
+        if tunnel_type or tunnel_port or tunnel_flags:
+            packed += _TUNNEL.pack(
+                _TUNNEL_TYPE, tunnel_type, _TUNNEL_PORT, _BE16.pack(tunnel_port), _TUNNEL_FLAGS, tunnel_flags
+            )
+    except (struct.error, OSError, TypeError, ValueError) as error:
+        raise UnencodableValue(f"destination {key!r} {config!r}: {error}") from error
+    return _destination_prefix(command, service, len(packed)) + packed

@@ -1,0 +1,328 @@
+"""One generic netlink socket, synchronous, for one thread at a time (call it in a worker thread).
+
+The kernel does the work of a request inside `send` and queues the answers, so waiting is short: the timeout
+bounds a kernel that does not answer at all. Changes go out in chunks with an acknowledgement on the last message
+only: errors come back by sequence number without being asked for, and one bad message does not stop the others.
+"""
+
+import errno
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from lvs_dr.netlink import generic
+from lvs_dr.netlink.errors import (
+    DumpInterrupted,
+    FamilyMissing,
+    MalformedMessage,
+    NetlinkError,
+    NetlinkOverflow,
+    NetlinkTimeout,
+    SocketUnusable,
+    UnencodableValue,
+)
+from lvs_dr.netlink.message import (
+    HEADER,
+    HEADER_SIZE,
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    NLMSG_NOOP,
+    NLMSG_OVERRUN,
+    Header,
+    decode_error,
+    split,
+)
+
+DEFAULT_TIMEOUT: Final = 5.0
+"""Seconds that one call may wait for the kernel's answers (module loading happens in `send`)."""
+CHUNK_BYTES: Final = 128 * 1024
+BUFFER_BYTES: Final = 8 * 1024 * 1024
+DUMP_ATTEMPTS: Final = 5
+
+_RECEIVE_BYTES: Final = 64 * 1024  # a dump datagram has at most 32 KiB (netlink_dump)
+_SEQUENCES: Final = 1 << 32
+_SOL_NETLINK: Final = 270
+_NETLINK_CAP_ACK: Final = 10
+_NETLINK_EXT_ACK: Final = 11
+_SO_SNDBUFFORCE: Final = 32
+_SO_RCVBUFFORCE: Final = 33
+_TIMEVAL: Final = struct.Struct("@ll")
+
+
+class Transport(Protocol):
+    """The part of `socket.socket` that is used; a stateful fake kernel speaks it in tests.
+
+    `recvfrom_into` blocks at most for the receive timeout and then raises BlockingIOError.
+    """
+
+    def send(self, data: bytearray, /) -> int:
+        """Hand one datagram of requests to the kernel."""
+
+    def recvfrom_into(self, buffer: bytearray, nbytes: int, flags: int, /) -> tuple[int, tuple[int, int]]:
+        """Take one datagram: its true length (MSG_TRUNC) and the sender (port, groups)."""
+
+    def close(self) -> None:
+        """Release the descriptor."""
+
+
+def open_transport(timeout: float) -> socket.socket:
+    """Open a generic netlink socket that reports errors tersely and waits at most `timeout` seconds at a time.
+
+    Large buffers need CAP_NET_ADMIN; without it the system's limits apply. Raises SocketUnusable.
+    """
+    try:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_GENERIC)
+    except OSError as error:
+        raise SocketUnusable(f"cannot open a netlink socket: {error}") from error
+    try:
+        for forced, plain in ((_SO_SNDBUFFORCE, socket.SO_SNDBUF), (_SO_RCVBUFFORCE, socket.SO_RCVBUF)):
+            try:
+                opened.setsockopt(socket.SOL_SOCKET, forced, BUFFER_BYTES)
+            except PermissionError:
+                opened.setsockopt(socket.SOL_SOCKET, plain, BUFFER_BYTES)
+        opened.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        opened.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+        # The kernel's own timeout: Python's would cost a poll() before every receive.
+        seconds, fraction = divmod(timeout, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(int(seconds), int(fraction * 1e6)))
+        opened.bind((0, 0))
+    except OSError as error:
+        opened.close()
+        raise SocketUnusable(f"cannot set up a netlink socket: {error}") from error
+    return opened
+
+
+class GenericNetlinkSocket:
+    """A socket for one generic netlink family. Not for two threads at once; one dump at a time.
+
+    `family` is looked up on opening, which makes the kernel load the module behind it. `timeout` is in
+    seconds. Opening raises FamilyMissing, SocketUnusable or NetlinkTimeout.
+    """
+
+    def __init__(
+        self,
+        family: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        transport: Transport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.family = family
+        self._timeout = timeout
+        self._clock = clock
+        self._buffer = bytearray(_RECEIVE_BYTES)
+        self._next_sequence = 1
+        self._transport: Transport | None = transport or open_transport(timeout)
+        try:
+            self.family_number = self._resolve(family)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket; calling it again is harmless."""
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+
+    def transact(self, messages: Sequence[bytes]) -> dict[int, NetlinkError]:
+        """Apply all messages in order; return the errors of those that the kernel refused, by position.
+
+        Raises NetlinkTimeout, NetlinkOverflow, MalformedMessage or SocketUnusable; then an unknown part has
+        been applied and the state must be read. Raises UnencodableValue before anything is sent.
+        """
+        _check(messages)
+        errors: dict[int, NetlinkError] = {}
+        deadline = self._clock() + self._timeout
+        for first, last in _chunks(messages):
+            base = self._reserve(last - first)
+            self._send(messages[first:last], base, NLM_F_REQUEST)
+            self._collect(base, first, last, errors, deadline)
+            deadline = self._clock() + self._timeout  # each chunk that was answered shows a kernel at work
+        return errors
+
+    def dump(self, message: bytes) -> list[bytes]:
+        """Return all messages of a dump, read again when the table changed meanwhile.
+
+        Raises NetlinkError (the kernel refused the dump), DumpInterrupted after several attempts, and what
+        `transact` raises.
+        """
+        _check([message])
+        for _ in range(DUMP_ATTEMPTS):
+            sequence = self._reserve(1)
+            self._send([message], sequence, NLM_F_REQUEST | NLM_F_DUMP)
+            answers, interrupted = self._read_dump(sequence)
+            if not interrupted:
+                return answers
+        raise DumpInterrupted(f"{self.family}: the table changed during {DUMP_ATTEMPTS} reads")
+
+    def request(self, message: bytes) -> bytes:
+        """Return the one answer to a question that is not a dump. Raises as `dump` does."""
+        _check([message])
+        return self._request(message, self.family_number)
+
+    def _request(self, message: bytes, family_number: int) -> bytes:
+        sequence = self._reserve(1)
+        self._send([message], sequence, NLM_F_REQUEST, family_number)
+        deadline = self._clock() + self._timeout
+        while True:
+            data = self._receive(deadline)
+            for header in split(data, len(data)):
+                if header.sequence != sequence or header.kind == NLMSG_NOOP:
+                    continue
+                if header.kind != NLMSG_ERROR:
+                    return data[header.start : header.stop]
+                refused = decode_error(data, header)
+                raise refused or MalformedMessage("an acknowledgement where an answer is due")
+
+    def _resolve(self, family: str) -> int:
+        try:
+            answer = self._request(generic.get_family(family), generic.GENL_ID_CTRL)
+        except NetlinkError as error:
+            if error.code == errno.ENOENT:
+                raise FamilyMissing(family) from error
+            raise
+        return generic.parse_family(answer)[1]
+
+    def _reserve(self, count: int) -> int:
+        """Return the first of `count` sequence numbers that no earlier request of this socket used lately."""
+        if self._next_sequence + count > _SEQUENCES:
+            self._next_sequence = 1  # 0 is for messages that the kernel sends on its own
+        base = self._next_sequence
+        self._next_sequence += count
+        return base
+
+    def _send(self, messages: Sequence[bytes], base: int, flags: int, number: int | None = None) -> None:
+        """Send messages as one datagram, numbered from `base`; outside dumps the last asks for an ACK."""
+        kind = self.family_number if number is None else number
+        chunk = bytearray(b"".join(messages))
+        position = 0
+        pack = HEADER.pack_into
+        for sequence, message in enumerate(messages, base):
+            size = len(message)
+            pack(chunk, position, size, kind, flags, sequence, 0)
+            position += size
+        if flags == NLM_F_REQUEST and number is None:
+            last = messages[-1]
+            flags |= NLM_F_ACK
+            pack(chunk, position - len(last), len(last), kind, flags, base + len(messages) - 1, 0)
+        try:
+            sent = self._open().send(chunk)
+        except OSError as error:
+            if error.errno in (errno.ENOBUFS, errno.ENOMEM):
+                raise NetlinkOverflow(f"{self.family}: no memory to send: {error}") from error
+            raise SocketUnusable(f"{self.family}: sending failed: {error}") from error
+        if sent != len(chunk):
+            raise SocketUnusable(f"{self.family}: {sent} of {len(chunk)} bytes were sent")
+
+    def _collect(self, base: int, first: int, last: int, errors: dict[int, NetlinkError], deadline: float) -> None:
+        """Read errors of `messages[first:last]`, numbered from `base`, up to the answer to the last."""
+        final = base + (last - first) - 1
+        while True:
+            data = self._receive(deadline)
+            for header in split(data, len(data)):
+                if header.kind != NLMSG_ERROR or not base <= header.sequence <= final:
+                    continue  # late answers to an earlier call
+                refused = decode_error(data, header)
+                if refused is not None:
+                    errors[first + header.sequence - base] = refused
+                if header.sequence == final:
+                    return
+
+    def _read_dump(self, sequence: int) -> tuple[list[bytes], bool]:
+        answers: list[bytes] = []
+        interrupted = False
+        deadline = self._clock() + self._timeout
+        while True:
+            data = self._receive(deadline)
+            for kind, flags, number, start, stop in split(data, len(data)):
+                if number != sequence or kind == NLMSG_NOOP:
+                    continue
+                interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
+                if kind in (NLMSG_DONE, NLMSG_ERROR):
+                    refused = decode_error(data, Header(kind, flags, number, start, stop))
+                    if refused is None:
+                        return answers, interrupted
+                    if refused.code == errno.EINTR:
+                        return answers, True
+                    raise refused
+                answers.append(data[start:stop])
+
+    def _receive(self, deadline: float) -> bytes:
+        """Return one datagram of the kernel. Raises NetlinkTimeout, NetlinkOverflow, MalformedMessage."""
+        transport = self._open()
+        while self._clock() < deadline:
+            try:
+                length, sender = transport.recvfrom_into(self._buffer, 0, socket.MSG_TRUNC)
+            except BlockingIOError as error:
+                raise NetlinkTimeout(f"{self.family}: no answer within {self._timeout} s") from error
+            except OSError as error:
+                if error.errno == errno.ENOBUFS:
+                    self._drain()
+                    raise NetlinkOverflow(f"{self.family}: answers were lost") from error
+                raise SocketUnusable(f"{self.family}: receiving failed: {error}") from error
+            if sender[0] != 0:
+                continue  # another process may write to our port; only the kernel is believed
+            if length > len(self._buffer):
+                raise MalformedMessage(f"an answer of {length} bytes was cut off")
+            data = bytes(memoryview(self._buffer)[:length])
+            _refuse_overrun(data)
+            return data
+        raise NetlinkTimeout(f"{self.family}: no complete answer within {self._timeout} s")
+
+    def _drain(self) -> None:
+        """Throw away what is queued: after a loss it answers requests that have been given up."""
+        transport = self._open()
+        deadline = self._clock() + self._timeout
+        while self._clock() < deadline:
+            try:
+                transport.recvfrom_into(self._buffer, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise SocketUnusable(f"{self.family}: receiving failed: {error}") from error
+
+    def _open(self) -> Transport:
+        if self._transport is None:
+            raise SocketUnusable(f"the {self.family} socket is closed")
+        return self._transport
+
+
+def _check(messages: Sequence[bytes]) -> None:
+    """Refuse a message that would make the kernel drop the rest of its chunk without an answer."""
+    for position, message in enumerate(messages):
+        if len(message) < HEADER_SIZE or len(message) % 4 or len(message) > CHUNK_BYTES:
+            raise UnencodableValue(f"message {position} has {len(message)} bytes")
+
+
+def _chunks(messages: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Cut a batch into ranges of at most CHUNK_BYTES."""
+    first = size = 0
+    for position, message in enumerate(messages):
+        if size + len(message) > CHUNK_BYTES:
+            yield first, position
+            first, size = position, 0
+        size += len(message)
+    if first < len(messages):
+        yield first, len(messages)
+
+
+def _refuse_overrun(data: bytes) -> None:
+    if len(data) >= HEADER_SIZE and HEADER.unpack_from(data)[1] == NLMSG_OVERRUN:
+        raise NetlinkOverflow("the kernel reports an overrun")
