@@ -11,7 +11,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
@@ -90,7 +90,7 @@ class ApiClient:
         self._access = access
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> "ApiClient":
+    async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             headers={"Authorization": f"Bearer {self._access.token}"},
@@ -108,7 +108,14 @@ class ApiClient:
             await self._session.close()
 
     def _open(
-        self, method: str, path: str, body: object, content_type: str, params: Mapping[str, str] | None, limit: aiohttp.ClientTimeout
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object,
+        content_type: str,
+        params: Mapping[str, str] | None,
+        limit: aiohttp.ClientTimeout,
     ) -> Any:  # noqa: ANN401 - aiohttp's private context manager type
         if self._session is None:
             raise RuntimeError("ApiClient is used before it was entered")
@@ -134,7 +141,14 @@ class ApiClient:
         timeout: float = 10,  # noqa: ASYNC109 - handed on to aiohttp
     ) -> tuple[int, Any]:
         """Send one request; return the status code and the decoded answer."""
-        async with self._open(method, path, body, content_type, params, aiohttp.ClientTimeout(total=timeout)) as answer:
+        async with self._open(
+            method,
+            path,
+            body=body,
+            content_type=content_type,
+            params=params,
+            limit=aiohttp.ClientTimeout(total=timeout),
+        ) as answer:
             return answer.status, _decoded(await answer.read(), answer.headers.get("Content-Type", ""))
 
     async def call(self, method: str, path: str, body: object | None = None, **options: Any) -> Any:  # noqa: ANN401
@@ -149,7 +163,7 @@ class ApiClient:
         """Yield watch events from `version` on until the server ends the watch or the way to it breaks."""
         query = {**params, "watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true"}
         limit = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=WATCH_IDLE_SECONDS)
-        async with self._open("GET", path, None, "", query, limit) as answer:
+        async with self._open("GET", path, body=None, content_type="", params=query, limit=limit) as answer:
             if answer.status >= 400:
                 raise ApiError(answer.status, f"watch {path}: {await answer.text()}")
             async for line in answer.content:
@@ -159,8 +173,8 @@ class ApiClient:
 class Mirror:
     """A list and watch that keeps a copy of every object of one kind and tells when something changed.
 
-    It survives restarts of the server, 410 Gone and lost connections by listing again; `changed` is set after
-    every list and event, so a level-triggered loop can wait for it.
+    It survives restarts of the server, 410 Gone and lost connections by listing again. Every event given out by
+    `subscribe` is set after each list and each change, so level-triggered loops can wait for it.
     """
 
     def __init__(self, client: ApiClient, path: str, params: Mapping[str, str] | None = None) -> None:
@@ -168,8 +182,19 @@ class Mirror:
         self._path = path
         self._params = dict(params or {})
         self.objects: dict[tuple[str, str], Object] = {}
-        self.changed = asyncio.Event()
         self.listed = asyncio.Event()
+        self._subscribers: list[asyncio.Event] = []
+
+    def subscribe(self) -> asyncio.Event:
+        """Return an event of the caller's own, set now and at every change; the caller clears it."""
+        event = asyncio.Event()
+        event.set()
+        self._subscribers.append(event)
+        return event
+
+    def _changed(self) -> None:
+        for event in self._subscribers:
+            event.set()
 
     async def run(self) -> None:
         """List and watch until cancelled; an error is logged and followed by a fresh list."""
@@ -185,7 +210,7 @@ class Mirror:
         answer = await self._client.call("GET", self._path, params=self._params)
         self.objects = {_key(item): item for item in answer.get("items") or []}
         self.listed.set()
-        self.changed.set()
+        self._changed()
         version: str = answer["metadata"]["resourceVersion"]
         return version
 
@@ -201,7 +226,7 @@ class Mirror:
                     raise ApiError(item.get("code", 500), item.get("message", "watch failed"))
                 case _:
                     continue
-            self.changed.set()
+            self._changed()
 
 
 def _key(item: Object) -> tuple[str, str]:

@@ -28,10 +28,13 @@ class Channel:
         self.name = name
         self.address = address
         self.port = port
+        self.powered = False
+        """Whether the node's kernel runs: without it there is nobody to wait for."""
         self._open: set[asyncio.Task[Any]] = set()
 
     def hang_up(self) -> None:
-        """End all requests under way: a kernel that was killed sends no FIN."""
+        """End all requests under way and refuse new ones: a kernel that was killed sends no FIN."""
+        self.powered = False
         for task in list(self._open):
             task.cancel("node is down")
 
@@ -81,6 +84,8 @@ class Channel:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """Connect to the control server. Raises NodeUnreachable."""
+        if not self.powered:
+            raise NodeUnreachable(f"{self.name}: the node is down")
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 reader, writer = await asyncio.open_connection(self.address, self.port, limit=_LINE_LIMIT)

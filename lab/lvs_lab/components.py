@@ -11,6 +11,10 @@ SERVICE_RANGE = "10.96.0.0/16"
 ADMIN, CONTROLLER_MANAGER = "admin", "kube-controller-manager"
 
 
+def _fresh_tokens(*users: str) -> dict[str, str]:
+    return {user: secrets.token_hex(16) for user in users}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """Where one control plane listens and keeps its files."""
@@ -22,7 +26,7 @@ class Layout:
     api_port: int = 6443
     etcd_port: int = 2379
     etcd_peer_port: int = 2380
-    tokens: dict[str, str] = field(default_factory=lambda: {u: secrets.token_hex(16) for u in (ADMIN, CONTROLLER_MANAGER)})
+    tokens: dict[str, str] = field(default_factory=lambda: _fresh_tokens(ADMIN, CONTROLLER_MANAGER))
 
     @property
     def certificate(self) -> Path:

@@ -18,11 +18,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
-from lvs_lab import apiclient, components
+from lvs_lab import apiclient, cache, components
 from lvs_lab.components import ADMIN, CONTROLLER_MANAGER, Layout
-from lvs_lab.errors import CommandFailed, StartFailed
+from lvs_lab.errors import CommandFailed, StartFailed, ToolsMissing
 from lvs_lab.kubeconfig import Access
 from lvs_lab.spec import Completed
 
@@ -173,7 +173,7 @@ class LocalControlPlane:
         self.access = plane.admin
         self.access.write(self.kubeconfig)
 
-    def __enter__(self) -> "LocalControlPlane":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -200,7 +200,8 @@ class LocalControlPlane:
 
     def kubectl(self, *argv: str, stdin: str | None = None, check: bool = True, timeout: float = 60) -> Completed:
         """Run kubectl as administrator. Raises CommandFailed when `check` and it ends with another code than 0."""
-        return run_kubectl(self.plane.layout.binaries["kubectl"], self.kubeconfig, argv, stdin=stdin, check=check, timeout=timeout)
+        binary = self.plane.layout.binaries["kubectl"]
+        return run_kubectl(binary, self.kubeconfig, argv, stdin=stdin, check=check, timeout=timeout)
 
     def stop_api_server(self) -> None:
         """Kill the API server; etcd keeps the data."""
@@ -252,7 +253,7 @@ def start_local(*, controller_manager: bool = False, binaries: Mapping[str, Path
     """Start etcd and kube-apiserver on free loopback ports (about 4 s), as any user.
 
     With `controller_manager` also garbage collection, namespaces and default ServiceAccounts work. Everything ends
-    with `stop()` or with this process, however it ends. Raises StartFailed.
+    with `stop()` or with this process, however it ends. Raises StartFailed, ToolsMissing.
     """
     if binaries is None:
         binaries = _cached_binaries()
@@ -276,13 +277,10 @@ def start_local(*, controller_manager: bool = False, binaries: Mapping[str, Path
 
 
 def _cached_binaries() -> Mapping[str, Path]:
-    try:
-        from lvs_lab import cache  # noqa: PLC0415
-
-        directory = cache.binaries()
-    except ImportError:  # TEMPORARY, until cache.py exists
-        directory = Path.home() / ".cache/lvs-operator/bin.tmp"
-    return {name: directory / name for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")}
+    found = {name: cache.find_binary(name) for name in cache.BINARIES}
+    if absent := [name for name, path in found.items() if path is None]:
+        raise ToolsMissing(f"the API server's tests lack {', '.join(absent)}: {cache.HOW_TO_GET_TOOLS}")
+    return {name: path for name, path in found.items() if path is not None}
 
 
 def _free_ports(count: int) -> list[int]:

@@ -107,7 +107,11 @@ class NodeHandle:
         return True
 
     async def http_get(
-        self, port: int, path: str, timeout: float, host: str = "127.0.0.1"  # noqa: ASYNC109
+        self,
+        port: int,
+        path: str,
+        timeout: float,  # noqa: ASYNC109
+        host: str = "127.0.0.1",
     ) -> tuple[int, str]:
         """GET http://host:port/path from the node itself (a kubelet's probe): status, first KiB of the body.
 
@@ -200,6 +204,7 @@ class NodeHandle:
         (self.state_dir / "boot.json").write_text(json.dumps(self._kernels.boot_config(self.spec, self.state_dir)))
         kernel = await self._kernels.start(self.spec, self.state_dir)
         self._kernel = kernel
+        self.channel.powered = True
         self._watch = asyncio.create_task(self._hang_up_after(kernel))
         while not await self.ping(timeout=0.2):
             if not kernel.running or time.monotonic() > deadline:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from lvs_lab import controlplane
 from lvs_lab.controlplane import LocalControlPlane
 from lvs_lab.errors import ToolsMissing

@@ -4,6 +4,7 @@ import http.client
 import json
 
 import pytest
+
 from lvs_lab.controlplane import LocalControlPlane
 from lvs_lab.errors import CommandFailed
 

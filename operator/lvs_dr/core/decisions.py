@@ -22,7 +22,7 @@ class Action(StrEnum):
 
     WRITE = "write"  # create or change to `spec`
     KEEP = "keep"  # leave what is there (also when nothing is there)
-    DELETE = "delete"
+    DELETE = "delete"  # its VirtualService is gone; or it must be created anew, since its VIP or group changes
 
 
 class Member(Struct, frozen=True):
@@ -42,6 +42,21 @@ class TableDecision(Struct, frozen=True):
     accepted: Verdict
     spec: DirectorTableSpec | None = None  # for WRITE; for KEEP the spec that stays, if any
     members: tuple[Member, ...] = ()
+
+
+class EventType(StrEnum):
+    """Type of a Kubernetes Event."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+class EventNote(Struct, frozen=True):
+    """An Event worth telling: at most 1,024 characters of message."""
+
+    type: EventType
+    reason: Reason
+    message: str
 
 
 class Dirty(Struct, frozen=True):

@@ -94,7 +94,7 @@ class KernelState(Struct, frozen=True):
     addresses: Mapping[AddressKey, AddressConfig] = {}
     routes: frozenset[RouteKey] = frozenset()
     sysctls: Mapping[SysctlKey, str] = {}
-    connections: Mapping[DestinationKey, int] = {}  # active + inactive, of destinations
+    connections: Mapping[DestinationKey, int] = {}  # live ones: active; for UDP, which knows no end, inactive too
 
 
 class Verb(StrEnum):

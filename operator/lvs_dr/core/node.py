@@ -43,6 +43,18 @@ class DirectorRole(Struct, frozen=True, rename="camel", omit_defaults=True):
     ] = ()
 
 
+class Releasing(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What was taken from the node and has not been reported gone: the controller's memory, agents need not read it."""
+
+    addresses: Annotated[
+        tuple[Address, ...],
+        Meta(max_length=MAXIMUM_ADDRESSES, description="VIPs that the node may still announce, sorted."),
+    ] = ()
+    group: Annotated[
+        str, Meta(max_length=253, description="DirectorGroup whose tables the node may still have in its kernel.")
+    ] = ""
+
+
 class LVSNodeSpec(Struct, frozen=True, rename="camel", omit_defaults=True):
     """What the node must be. An empty spec means: clean up. `decided: false` means: report, change nothing."""
 
@@ -63,6 +75,10 @@ class LVSNodeSpec(Struct, frozen=True, rename="camel", omit_defaults=True):
             description="Features an agent must know, or else keep its last good state and say Unsupported.",
         ),
     ] = ()
+    releasing: Annotated[
+        Releasing | None,
+        Meta(description="What was taken from the node and is not reported gone; nobody else gets it before."),
+    ] = None
 
 
 class InterfaceReport(Struct, frozen=True, rename="camel"):
@@ -99,6 +115,10 @@ class TableReport(Struct, frozen=True, rename="camel", omit_defaults=True):
         Meta(max_length=MAXIMUM_EXCEPTIONS, description="Failed entries, and real servers that are not well."),
     ] = ()
     cut: Annotated[int, Meta(ge=0, description="Exceptions that did not fit.")] = 0
+    uid: Annotated[
+        str,
+        Meta(max_length=63, description="metadata.uid of that DirectorTable: a namesake starts at generation 1 again."),
+    ] = ""
 
 
 class Problem(Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     PORT_CLAIMED = "PortClaimed"
     RESERVED_ADDRESS = "ReservedAddress"
     ADDRESS_IS_VIRTUAL = "AddressIsVirtual"
+    DUPLICATE_ADDRESS = "DuplicateAddress"
     TOO_MANY_DESTINATIONS = "TooManyDestinations"
     UNKNOWN_GROUP = "UnknownGroup"
     # What only the cluster can answer

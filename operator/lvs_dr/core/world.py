@@ -3,10 +3,12 @@
 Decisions take a `World` and return values; they never change it.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 from msgspec import Struct
 
+from lvs_dr.core.index import Index
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import DirectorGroup, Invalid, Key, Namespace, Node, RealServer, VirtualService
 from lvs_dr.core.table import DirectorTableSpec
@@ -50,10 +52,26 @@ class World(Struct, frozen=True):
     namespaces: Mapping[str, Namespace]
     tables: Mapping[Key, TableRecord]
     lvs_nodes: Mapping[str, NodeRecord]
-    silent: Set[str]  # nodes whose agent's Lease was not renewed for 40 s (or never seen)
+    silent: AbstractSet[str]  # nodes whose agent's Lease was not renewed for 40 s (or never seen)
     cluster: Cluster
-    # Indexes, kept by the store so that one changed object does not cost a look at all others.
-    services_by_address: Mapping[str, Set[Key]]
-    services_by_namespace: Mapping[str, Set[Key]]
-    real_servers_by_namespace: Mapping[str, Set[Key]]
-    tables_by_address: Mapping[str, Set[Key]]
+    index: Index  # kept up by `core.indexing.reindex`, which the store calls after every change
+
+    @property
+    def services_by_address(self) -> Mapping[str, AbstractSet[Key]]:
+        """VirtualServices that name a VIP."""
+        return self.index.services_by_address
+
+    @property
+    def services_by_namespace(self) -> Mapping[str, AbstractSet[Key]]:
+        """VirtualServices of a namespace."""
+        return self.index.services_by_namespace
+
+    @property
+    def real_servers_by_namespace(self) -> Mapping[str, AbstractSet[Key]]:
+        """RealServers of a namespace."""
+        return self.index.real_servers_by_namespace
+
+    @property
+    def tables_by_address(self) -> Mapping[str, AbstractSet[Key]]:
+        """DirectorTables that hold the claim to a VIP."""
+        return self.index.tables_by_address

@@ -77,9 +77,9 @@ class InterfaceUnavailable(NetlinkFailure):
         super().__init__(f"interface {interface}: {os.strerror(code)}")
 
 
-class MalformedMessage(NetlinkFailure, ValueError):
+class MalformedMessage(NetlinkFailure, ValueError):  # noqa: N818
     """Bytes from outside that break the rules of their protocol."""
 
 
-class UnencodableValue(NetlinkFailure, ValueError):
+class UnencodableValue(NetlinkFailure, ValueError):  # noqa: N818
     """A value of ours that the wire format cannot carry (wrong address, number out of range)."""

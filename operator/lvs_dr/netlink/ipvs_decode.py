@@ -10,7 +10,9 @@ older or newer kernel may use, goes the general way and gives the same result.
 
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from lvs_dr.netlink.errors import MalformedMessage
@@ -34,7 +36,10 @@ from lvs_dr.netlink.ipvs_attributes import (
 from lvs_dr.netlink.message import ATTRIBUTES_START, walk
 
 _BE16: Final = struct.Struct(">H")
+_NATIVE: Final = sys.byteorder
+_CACHED_ADDRESSES: Final = 8192
 _FORWARDING_MASK: Final = 0x7
+_NETMASK_SIZE: Final = 4
 _KERNEL_BITS: Final = ServiceBit.PERSISTENT | ServiceBit.HASHED
 
 # Attributes of a destination in the order of the kernel, their size, and how the Struct takes them (None: not).
@@ -53,8 +58,11 @@ _ORDER: Final[tuple[tuple[DestinationAttribute, int, str], ...]] = (
     (DestinationAttribute.PERSISTENT, 4, "I"),
     (DestinationAttribute.ADDRESS_FAMILY, 2, "H2x"),
 )
-_FAST: Final = struct.Struct(f"={ATTRIBUTES_START}xH2x" + "".join(f"4x{take}" for _, _, take in _ORDER))
+_FAST: Final = struct.Struct(f"={ATTRIBUTES_START + 4}x" + "".join(f"4x{take}" for _, _, take in _ORDER))
 _FAST_STOP: Final = _FAST.size
+_NEST: Final = slice(ATTRIBUTES_START, ATTRIBUTES_START + 2)
+_unpack = _FAST.unpack_from
+_integer = int.from_bytes
 _new = tuple.__new__
 
 # address, port (wire order), forwarding, weight, tunnel type, port (wire order) and flags, upper, lower,
@@ -116,30 +124,23 @@ def parse_service(message: bytes) -> tuple[ServiceKey, ServiceConfig]:
 def parse_destinations(messages: Iterable[bytes]) -> dict[DestinationKey, DestinationConfig]:
     """Read the answer to `get_destinations`, without counters."""
     result: dict[DestinationKey, DestinationConfig] = {}
-    ntop, ntohs, ipv4, ipv6 = socket.inet_ntop, socket.ntohs, socket.AF_INET, socket.AF_INET6
-    for values in _values(messages):
-        address, port, forwarding, weight, kind, tunnel, flags, upper, lower, _, _, _, family = values
-        if family == ipv4:
-            written = ntop(ipv4, address[:4])
-        elif family == ipv6:
-            written = ntop(ipv6, address)
-        else:
-            raise MalformedMessage(f"a destination in address family {family}")
-        result[_new(DestinationKey, (written, ntohs(port), family))] = _new(
-            DestinationConfig,
-            (weight, forwarding & _FORWARDING_MASK, upper, lower, kind, ntohs(tunnel), flags),
-        )
+    ntohs = socket.ntohs
+    for message in messages:
+        (address, port, forwarding, weight, kind, tunnel, flags, upper, lower, _, _, _, family) = _values(message)
+        config = (weight, forwarding & _FORWARDING_MASK, upper, lower, kind, tunnel and ntohs(tunnel), flags)
+        key = (_address(address, family), ntohs(port), family)
+        result[_new(DestinationKey, key)] = _new(DestinationConfig, config)
     return result
 
 
 def parse_counters(messages: Iterable[bytes]) -> dict[DestinationKey, DestinationCounters]:
     """Read the connections of each destination from the answer to `get_destinations`."""
-    return {
-        DestinationKey(_address(values[0], values[12]), socket.ntohs(values[1]), values[12]): (
-            DestinationCounters(values[9], values[10], values[11])
-        )
-        for values in _values(messages)
-    }
+    result: dict[DestinationKey, DestinationCounters] = {}
+    for message in messages:
+        address, port, *_, active, inactive, persistent, family = _values(message)
+        key = DestinationKey(_address(address, family), socket.ntohs(port), family)
+        result[key] = DestinationCounters(active, inactive, persistent)
+    return result
 
 
 def parse_info(message: bytes) -> Info:
@@ -152,18 +153,13 @@ def parse_info(message: bytes) -> Info:
     )
 
 
-def _values(messages: Iterable[bytes]) -> Iterator[_Values]:
-    unpack, integer, start, stop, mask, expected = (
-        _FAST.unpack_from, int.from_bytes, ATTRIBUTES_START, _FAST_STOP, _MASK, _EXPECTED
-    )  # fmt: skip
-    for message in messages:
-        size = len(message)
-        if size >= stop and integer(message[start:stop], "little") & mask == expected:
-            nest, *values = unpack(message)
-            if stop <= start + nest <= size:
-                yield values  # type: ignore[misc]  # the Struct fixes the length
-                continue
-        yield _general_values(message)
+def _values(message: bytes) -> _Values:
+    size = len(message)
+    if size >= _FAST_STOP and _integer(message[ATTRIBUTES_START:_FAST_STOP], "little") & _MASK == _EXPECTED:
+        values: _Values = _unpack(message)
+        if _FAST_STOP <= ATTRIBUTES_START + int.from_bytes(message[_NEST], _NATIVE) <= size:
+            return values
+    return _general_values(message)
 
 
 def _general_values(message: bytes) -> _Values:
@@ -173,11 +169,8 @@ def _general_values(message: bytes) -> _Values:
     address = _wanted(found, DestinationAttribute.ADDRESS)
     _wanted(found, DestinationAttribute.PORT)
     if not numbers[-1]:  # before kernel 3.18 a destination had no family of its own
-        numbers[-1] = socket.AF_INET if len(address) == 4 else socket.AF_UNSPEC
+        numbers[-1] = socket.AF_INET if len(address) < ADDRESS_SIZE else socket.AF_UNSPEC
     return (address.ljust(ADDRESS_SIZE, b"\0"), *numbers)  # type: ignore[return-value]
-
-
-_NATIVE: Final = "little" if struct.pack("=H", 1) == b"\1\0" else "big"
 
 
 def _only(message: bytes, wanted: int) -> tuple[int, int]:
@@ -214,6 +207,7 @@ def _text(value: bytes) -> str:
     return value.split(b"\0", 1)[0].decode("ascii", "replace")
 
 
+@lru_cache(maxsize=_CACHED_ADDRESSES)
 def _address(value: bytes, family: int) -> str:
     size = ADDRESS_BITS.get(family, 0) // 8
     if not size or len(value) not in {size, ADDRESS_SIZE}:
@@ -223,7 +217,7 @@ def _address(value: bytes, family: int) -> str:
 
 def _prefix_length(value: bytes, family: int) -> int:
     """Read the persistence mask; of an IPv4 mask with holes only the leading ones count."""
-    if len(value) != 4:
+    if len(value) != _NETMASK_SIZE:
         raise MalformedMessage(f"a netmask of {len(value)} bytes")
     if family == socket.AF_INET6:
         length = int.from_bytes(value, _NATIVE)

@@ -7,11 +7,10 @@ only: errors come back by sequence number without being asked for, and one bad m
 
 import errno
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from lvs_dr.netlink import generic
 from lvs_dr.netlink.errors import (
@@ -39,64 +38,15 @@ from lvs_dr.netlink.message import (
     decode_error,
     split,
 )
+from lvs_dr.netlink.transport import Transport, open_transport
 
 DEFAULT_TIMEOUT: Final = 5.0
 """Seconds that one call may wait for the kernel's answers (module loading happens in `send`)."""
 CHUNK_BYTES: Final = 128 * 1024
-BUFFER_BYTES: Final = 8 * 1024 * 1024
 DUMP_ATTEMPTS: Final = 5
 
 _RECEIVE_BYTES: Final = 64 * 1024  # a dump datagram has at most 32 KiB (netlink_dump)
 _SEQUENCES: Final = 1 << 32
-_SOL_NETLINK: Final = 270
-_NETLINK_CAP_ACK: Final = 10
-_NETLINK_EXT_ACK: Final = 11
-_SO_SNDBUFFORCE: Final = 32
-_SO_RCVBUFFORCE: Final = 33
-_TIMEVAL: Final = struct.Struct("@ll")
-
-
-class Transport(Protocol):
-    """The part of `socket.socket` that is used; a stateful fake kernel speaks it in tests.
-
-    `recvfrom_into` blocks at most for the receive timeout and then raises BlockingIOError.
-    """
-
-    def send(self, data: bytearray, /) -> int:
-        """Hand one datagram of requests to the kernel."""
-
-    def recvfrom_into(self, buffer: bytearray, nbytes: int, flags: int, /) -> tuple[int, tuple[int, int]]:
-        """Take one datagram: its true length (MSG_TRUNC) and the sender (port, groups)."""
-
-    def close(self) -> None:
-        """Release the descriptor."""
-
-
-def open_transport(timeout: float) -> socket.socket:
-    """Open a generic netlink socket that reports errors tersely and waits at most `timeout` seconds at a time.
-
-    Large buffers need CAP_NET_ADMIN; without it the system's limits apply. Raises SocketUnusable.
-    """
-    try:
-        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_GENERIC)
-    except OSError as error:
-        raise SocketUnusable(f"cannot open a netlink socket: {error}") from error
-    try:
-        for forced, plain in ((_SO_SNDBUFFORCE, socket.SO_SNDBUF), (_SO_RCVBUFFORCE, socket.SO_RCVBUF)):
-            try:
-                opened.setsockopt(socket.SOL_SOCKET, forced, BUFFER_BYTES)
-            except PermissionError:
-                opened.setsockopt(socket.SOL_SOCKET, plain, BUFFER_BYTES)
-        opened.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
-        opened.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
-        # The kernel's own timeout: Python's would cost a poll() before every receive.
-        seconds, fraction = divmod(timeout, 1)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(int(seconds), int(fraction * 1e6)))
-        opened.bind((0, 0))
-    except OSError as error:
-        opened.close()
-        raise SocketUnusable(f"cannot set up a netlink socket: {error}") from error
-    return opened
 
 
 class GenericNetlinkSocket:

@@ -1,0 +1,1 @@
+"""The only door to the node's kernel: IPVS, addresses, routes, interfaces, sysctls, events."""

@@ -1,0 +1,7 @@
+"""python -m lvs_lab."""
+
+import sys
+
+from lvs_lab.cli import main
+
+sys.exit(main())

@@ -1,0 +1,108 @@
+"""Drift: the same change made again and again means that somebody else keeps undoing it."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from lvs_dr.core.kernel import (
+    AddressOp,
+    DestinationKey,
+    DestinationOp,
+    Failure,
+    Op,
+    RouteKey,
+    RouteOp,
+    ServiceKey,
+    ServiceOp,
+    SysctlOp,
+)
+
+FREE_REPAIRS = 4  # made at once; more within the window and we step back
+FIRST_PAUSE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 60.0
+WINDOW_SECONDS = 120.0  # a repair that held this long was not fought over
+
+
+class _Record(msgspec.Struct):
+    op: Op
+    at: float
+    repeats: int = 0
+    not_before: float = 0.0
+
+
+def describe(op: Op) -> str:
+    """Return an operation's entry in words."""
+    if isinstance(op, SysctlOp):
+        return "sysctl net." + ".".join(op.key.path)
+    if isinstance(op, RouteOp):
+        return f"blackhole route {op.key.address}"
+    if isinstance(op, AddressOp):
+        return f"address {op.key.address} on {op.key.interface}"
+    if isinstance(op, ServiceOp):
+        return f"IPVS service {service_text(op.key)}"
+    return f"IPVS destination {op.key.address}:{op.key.port} of {service_text(op.key.service)}"
+
+
+def service_text(key: ServiceKey) -> str:
+    """Return an IPVS service as people write it."""
+    if key.mark:
+        return f"firewall mark {key.mark}"
+    protocol = {6: "TCP", 17: "UDP", 132: "SCTP"}.get(key.protocol, str(key.protocol))
+    host = f"[{key.address}]" if ":" in key.address else key.address
+    return f"{protocol} {host}:{key.port}"
+
+
+class Drift:
+    """Counts repairs, and holds back those that another writer keeps undoing."""
+
+    def __init__(self) -> None:
+        self._records: dict[object, _Record] = {}
+        self.repairs = 0
+
+    def admit(self, ops: Iterable[Op], now: float) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+        """Return the operations to carry out, and those to hold back for now."""
+        admitted: list[Op] = []
+        withheld: list[Op] = []
+        missing: set[ServiceKey] = set()
+        for op in ops:
+            record = self._records.get(_identity(op))
+            late = record is not None and record.op == op and now < record.not_before
+            late = late or (isinstance(op, DestinationOp) and op.key.service in missing)
+            if late and isinstance(op, ServiceOp):
+                missing.add(op.key)
+            (withheld if late else admitted).append(op)
+        return tuple(admitted), tuple(withheld)
+
+    def applied(self, ops: Sequence[Op], failures: Sequence[Failure], repairs: frozenset[Op], now: float) -> None:
+        """Note what was carried out. `repairs`: what the plan knows to have been lost."""
+        refused = {failure.op for failure in failures}
+        for op in ops:
+            if op in refused:
+                continue  # a refused change is a failure, told as such
+            record = self._records.get(_identity(op))
+            again = record is not None and record.op == op
+            if again or op in repairs:
+                self.repairs += 1
+            if record is None or not again:
+                self._records[_identity(op)] = _Record(op, now)
+                continue
+            record.repeats = record.repeats + 1 if now - record.at < WINDOW_SECONDS else 1
+            record.at = now
+            excess = record.repeats - FREE_REPAIRS
+            if excess >= 0:
+                record.not_before = now + min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(excess, 10))
+
+    def contested(self, now: float) -> tuple[str, ...]:
+        """Return what is fought over, in words, sorted; entries that nobody fights over are forgotten."""
+        for identity in [key for key, record in self._records.items() if now - record.at > WINDOW_SECONDS]:
+            del self._records[identity]
+        return tuple(sorted(describe(record.op) for record in self._records.values() if record.repeats > FREE_REPAIRS))
+
+    def next_due(self, now: float) -> float | None:
+        """Return when the first change held back may be tried again."""
+        times = [record.not_before for record in self._records.values() if record.not_before > now]
+        return min(times, default=None)
+
+
+def _identity(op: Op) -> tuple[type, DestinationKey | RouteKey | object]:
+    return type(op), op.key

@@ -1,0 +1,164 @@
+"""From what one pass saw to LVSNode.status: pure, so that what people read can be tested by itself."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from lvs_dr.agent.health.prober import Outcome
+from lvs_dr.agent.lastgood import TableVersion
+from lvs_dr.agent.watch import Unreadable
+from lvs_dr.core.desired import Refusal, service_key
+from lvs_dr.core.health import CheckKey, Health
+from lvs_dr.core.kernel import DestinationOp, Failure, ServiceKey, ServiceOp
+from lvs_dr.core.node import (
+    MAXIMUM_EXCEPTIONS,
+    MAXIMUM_TABLES,
+    InterfaceReport,
+    LVSNodeStatus,
+    Problem,
+    TableException,
+    TableReport,
+)
+from lvs_dr.core.reasons import Reason
+from lvs_dr.core.table import DirectorTableSpec, TableDestination
+
+MAXIMUM_MESSAGE = 512
+MAXIMUM_PROBLEMS = 64
+MAXIMUM_NEXT_HOPS = 64
+
+_NOWHERE = TableVersion(0, "")  # known, but not in the kernel
+
+Outcomes = Callable[[CheckKey], Outcome]
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What one pass saw."""
+
+    agent_version: str
+    boot_id: str
+    observed_generation: int
+    tables: Mapping[str, DirectorTableSpec]
+    programmed: Mapping[str, TableVersion]
+    refused: Mapping[str, Unreadable] = {}
+    refusals: Sequence[Refusal] = ()
+    failures: Sequence[Failure] = ()
+    director_interface: str = ""
+    held: Sequence[str] = ()
+    loopback: Sequence[str] = ()
+    interfaces: Sequence[InterfaceReport] = ()
+    next_hops: Sequence[str] = ()
+    problems: Sequence[Problem] = ()
+    repairs: int = 0
+
+
+def status(facts: Facts, outcomes: Outcomes) -> LVSNodeStatus:
+    """Return the status to report."""
+    return LVSNodeStatus(
+        agent_version=facts.agent_version,
+        boot_id=facts.boot_id,
+        observed_generation=facts.observed_generation,
+        director_interface=facts.director_interface,
+        held_addresses=tuple(sorted(facts.held)),
+        loopback_addresses=tuple(sorted(facts.loopback)),
+        interfaces=tuple(facts.interfaces),
+        next_hops=tuple(facts.next_hops)[:MAXIMUM_NEXT_HOPS],
+        tables=_table_reports(facts, outcomes),
+        problems=_problems(facts),
+        repairs=facts.repairs,
+    )
+
+
+def problem(reason: Reason, message: str, address: str = "") -> Problem:
+    """Return a problem with its message cut to what the API takes."""
+    return Problem(reason=reason, message=cut(message), address=address)
+
+
+def cut(message: str) -> str:
+    """Return a message no longer than the API takes."""
+    return message if len(message) <= MAXIMUM_MESSAGE else message[: MAXIMUM_MESSAGE - 1] + "…"
+
+
+def _problems(facts: Facts) -> tuple[Problem, ...]:
+    found = list(facts.problems)
+    found += [problem(one.reason, one.message, one.address) for one in facts.refusals if not one.table]
+    for failure in facts.failures:
+        if not isinstance(failure.op, ServiceOp | DestinationOp):
+            address = getattr(failure.op.key, "address", "")
+            found.append(problem(Reason(failure.reason), failure.message, address))
+    unavailable = [one for one in facts.failures if one.reason == Reason.IPVS_UNAVAILABLE]
+    if unavailable:
+        found.append(problem(Reason.IPVS_UNAVAILABLE, unavailable[0].message))
+    unique = dict.fromkeys(found)
+    return tuple(sorted(unique, key=lambda one: (one.reason, one.address, one.message)))[:MAXIMUM_PROBLEMS]
+
+
+def _table_reports(facts: Facts, outcomes: Outcomes) -> tuple[TableReport, ...]:
+    by_service: dict[ServiceKey, list[Failure]] = {}
+    for failure in facts.failures:
+        if isinstance(failure.op, ServiceOp):
+            by_service.setdefault(failure.op.key, []).append(failure)
+        elif isinstance(failure.op, DestinationOp):
+            by_service.setdefault(failure.op.key.service, []).append(failure)
+    by_table: dict[str, list[Refusal]] = {}
+    for refusal in facts.refusals:
+        by_table.setdefault(refusal.table, []).append(refusal)
+    reports = []
+    for name in sorted({*facts.programmed, *facts.tables, *facts.refused}):
+        table = facts.tables.get(name)
+        about: list[TableException] = []
+        if name in facts.refused:
+            about.append(TableException(facts.refused[name].reason, cut(facts.refused[name].message)))
+        about += [TableException(one.reason, cut(one.message)) for one in by_table.get(name, ())]
+        healthy = total = 0
+        if table is not None:
+            if table.paused:
+                about.append(TableException(Reason.PAUSED, "nothing is written to the kernel for this table"))
+            about += _failed_entries(table, by_service)
+            poor = list(_not_well(table, outcomes))
+            about += poor
+            total = len(table.destinations)
+            down = {one.real_server for one in poor}
+            healthy = sum(1 for one in table.destinations if one.weight > 0 and one.real_server not in down)
+        elif name not in facts.programmed and not about:
+            continue
+        listed, left_out = tuple(about[:MAXIMUM_EXCEPTIONS]), max(0, len(about) - MAXIMUM_EXCEPTIONS)
+        version = facts.programmed.get(name, _NOWHERE)
+        reports.append(TableReport(name, version.generation, healthy, total, listed, left_out, version.uid))
+    return tuple(reports[:MAXIMUM_TABLES])
+
+
+def _failed_entries(
+    table: DirectorTableSpec, by_service: Mapping[ServiceKey, Sequence[Failure]]
+) -> Iterable[TableException]:
+    names = {entry.address: entry.real_server for entry in table.destinations}
+    found: dict[TableException, None] = {}
+    for port in table.ports:
+        key = service_key(table, port)
+        broken = any(isinstance(failure.op, ServiceOp) for failure in by_service.get(key, ()))
+        for failure in by_service.get(key, ()):
+            if isinstance(failure.op, ServiceOp):
+                found[TableException(failure.reason, cut(failure.message))] = None
+            elif not broken and isinstance(failure.op, DestinationOp):
+                # The destinations of a service that could not be made say nothing new.
+                name = names.get(failure.op.key.address, "")
+                found[TableException(failure.reason, cut(failure.message), name)] = None
+    return found
+
+
+def _not_well(table: DirectorTableSpec, outcomes: Outcomes) -> Iterable[TableException]:
+    """Return one exception for each real server that is not healthy on all ports."""
+    if table.health_check is None:
+        return
+    ports = sorted({port.port for port in table.ports})
+    for entry in table.destinations:
+        found = [(port, outcomes(CheckKey(entry.address, port, table.health_check))) for port in ports]
+        failed = [(port, outcome) for port, outcome in found if outcome.health is Health.DOWN]
+        if failed:
+            text = "; ".join(f"port {port}: {outcome.message or 'check failed'}" for port, outcome in failed)
+            yield _about(entry, Reason.CHECK_FAILED, text)
+        elif any(outcome.health is Health.UNKNOWN for _, outcome in found):
+            yield _about(entry, Reason.CHECKING, "no check has ended yet")
+
+
+def _about(entry: TableDestination, reason: Reason, text: str) -> TableException:
+    return TableException(reason, cut(f"{entry.address} {text}"), entry.real_server)

@@ -1,0 +1,79 @@
+"""Errors of the kernel door, and what an errno means there.
+
+    KernelError                 the kernel could not be read (or a socket to it could not be opened)
+      IPVSUnavailableError      it has no IPVS
+
+A refused change is no exception: it is a `Failure` with a reason, so that the other changes still apply.
+One function per subsystem turns an errno into that; error text is never compared.
+"""
+
+import errno
+import os
+
+from lvs_dr.core.kernel import DestinationOp, Failure, Op, ServiceOp, Verb
+from lvs_dr.core.reasons import Reason
+
+_PRESENT = frozenset({errno.EEXIST})
+_ABSENT = frozenset({errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV})
+
+
+class KernelError(Exception):
+    """The kernel could not be read."""
+
+    def __init__(self, code: int, message: str, reason: Reason = Reason.KERNEL_REFUSED) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+
+
+class IPVSUnavailableError(KernelError):
+    """The kernel has no IPVS, and its module cannot be loaded."""
+
+    def __init__(self, code: int = errno.ENOENT) -> None:
+        super().__init__(code, "the kernel has no IPVS: module ip_vs is missing", Reason.IPVS_UNAVAILABLE)
+
+
+def describe(code: int) -> str:
+    """Return an errno as name and text, for people."""
+    return f"{errno.errorcode.get(code, str(code))}: {os.strerror(code)}"
+
+
+def ipvs_failure(op: ServiceOp | DestinationOp, code: int) -> Failure | None:
+    """Tell what an errno of an IPVS command means; None where it is success.
+
+    net/netfilter/ipvs/ip_vs_ctl.c: a service that is missing is ESRCH, a destination ENOENT, and a scheduler
+    that cannot be loaded ENOENT when a service is added or edited.
+    """
+    if op.verb is Verb.ADD and code in _PRESENT:
+        return None
+    if op.verb is Verb.DELETE and code in (errno.ESRCH, errno.ENOENT):
+        return None
+    if isinstance(op, ServiceOp) and code == errno.ENOENT and op.config is not None:
+        message = f"the kernel has no scheduler {op.config.scheduler}: module ip_vs_{op.config.scheduler} is missing"
+        return Failure(op, code, Reason.SCHEDULER_UNAVAILABLE, message)
+    if isinstance(op, DestinationOp) and code == errno.ESRCH:
+        return Failure(op, code, Reason.KERNEL_REFUSED, "the service of this destination is not in the kernel")
+    return Failure(op, code, Reason.KERNEL_REFUSED, f"IPVS refused it: {describe(code)}")
+
+
+def ipvs_missing(op: ServiceOp | DestinationOp) -> Failure | None:
+    """Tell what it means that there is no IPVS: nothing for a removal, a failure for the rest."""
+    if op.verb is Verb.DELETE:
+        return None
+    missing = IPVSUnavailableError()
+    return Failure(op, missing.code, missing.reason, str(missing))
+
+
+def link_failure(op: Op, code: int) -> Failure | None:
+    """Tell what an errno of an address or route change means; None where it is success."""
+    if op.verb is Verb.DELETE and code in _ABSENT:
+        return None
+    if op.verb is not Verb.DELETE and code in _PRESENT:
+        return None
+    return Failure(op, code, Reason.KERNEL_REFUSED, f"the kernel refused it: {describe(code)}")
+
+
+def sysctl_failure(op: Op, code: int) -> Failure:
+    """Tell what an errno of writing below /proc/sys/net means."""
+    hint = " (is the host's /proc/sys/net mounted writable?)" if code in (errno.EROFS, errno.EACCES) else ""
+    return Failure(op, code, Reason.KERNEL_REFUSED, f"the sysctl could not be written: {describe(code)}{hint}")

@@ -1,0 +1,167 @@
+"""IPVS through the project's own codec: one dump per service to read, one batch to write."""
+
+import errno
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from lvs_dr.agent.kernel.errors import KernelError, ipvs_failure, ipvs_missing
+from lvs_dr.core.kernel import (
+    DestinationConfig,
+    DestinationKey,
+    DestinationOp,
+    Failure,
+    ServiceConfig,
+    ServiceKey,
+    ServiceOp,
+    Verb,
+)
+from lvs_dr.core.reasons import Reason
+from lvs_dr.netlink import ipvs, ipvs_decode, ipvs_encode
+from lvs_dr.netlink.errors import FamilyMissing, NetlinkFailure, SocketUnusable, UnencodableValue
+from lvs_dr.netlink.socket import GenericNetlinkSocket
+
+log = logging.getLogger(__name__)
+
+IpvsOp = ServiceOp | DestinationOp
+
+_AF_INET6: Final = 10
+_TCP: Final = 6
+_SCTP: Final = 132
+_RETRY_SECONDS: Final = 30.0  # asking for the family starts modprobe: not in every pass
+
+
+class IpvsState:
+    """What one read found."""
+
+    def __init__(self) -> None:
+        self.services: dict[ServiceKey, ServiceConfig] = {}
+        self.destinations: dict[DestinationKey, DestinationConfig] = {}
+        self.connections: dict[DestinationKey, int] = {}
+
+
+class Ipvs:
+    """The IPVS of this network namespace. One thread at a time."""
+
+    def __init__(
+        self,
+        open_socket: Callable[[], GenericNetlinkSocket] = lambda: GenericNetlinkSocket(ipvs.FAMILY_NAME),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open_socket = open_socket
+        self._clock = clock
+        self._socket: GenericNetlinkSocket | None = None
+        self._missing_until = float("-inf")
+
+    def read(self) -> IpvsState:
+        """Read all services and destinations; a kernel without IPVS has none. Raises KernelError."""
+        state = IpvsState()
+        try:
+            socket = self._connect()
+            if socket is None:
+                return state
+            found = ipvs_decode.parse_services(socket.dump(ipvs_encode.get_services()))
+            for theirs, config in found.items():
+                key = ServiceKey(*theirs)
+                state.services[key] = ServiceConfig(*config)
+                self._read_destinations(socket, theirs, key, state)
+        except NetlinkFailure as error:
+            self._forget_broken(error)
+            raise KernelError(errno.EIO, f"IPVS cannot be read: {error}") from error
+        return state
+
+    def apply(self, ops: Sequence[IpvsOp]) -> list[Failure]:
+        """Carry out operations in one batch and return those that were refused."""
+        try:
+            socket = self._connect()
+        except NetlinkFailure as error:
+            return _all_failed(ops, error)
+        if socket is None:
+            return [failure for failure in map(ipvs_missing, ops) if failure is not None]
+        messages: list[bytes] = []
+        sent: list[IpvsOp] = []
+        failures: list[Failure] = []
+        for op in ops:
+            try:
+                messages.append(encode(op))
+                sent.append(op)
+            except UnencodableValue as error:
+                failures.append(Failure(op, errno.EINVAL, Reason.KERNEL_REFUSED, str(error)))
+        try:
+            refused = socket.transact(messages) if messages else {}
+        except NetlinkFailure as error:
+            self._forget_broken(error)
+            return failures + _all_failed(sent, error)
+        for position, refusal in sorted(refused.items()):
+            failure = ipvs_failure(sent[position], refusal.code)
+            if failure is not None:
+                failures.append(failure)
+        return failures
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _connect(self) -> GenericNetlinkSocket | None:
+        """Return the socket; None where the kernel has no IPVS."""
+        if self._socket is None and self._clock() >= self._missing_until:
+            try:
+                self._socket = self._open_socket()
+            except FamilyMissing as error:
+                self._missing_until = self._clock() + _RETRY_SECONDS
+                log.warning("%s", error)
+        return self._socket
+
+    def _read_destinations(
+        self, socket: GenericNetlinkSocket, theirs: ipvs.ServiceKey, service: ServiceKey, state: IpvsState
+    ) -> None:
+        messages = socket.dump(ipvs_encode.get_destinations(theirs))
+        if not messages:
+            return
+        counters = ipvs_decode.parse_counters(messages)
+        for their_key, config in ipvs_decode.parse_destinations(messages).items():
+            key = DestinationKey(service, their_key.address, their_key.port)
+            state.destinations[key] = DestinationConfig(*config)
+            state.connections[key] = _live(service.protocol, counters.get(their_key))
+
+    def _forget_broken(self, error: NetlinkFailure) -> None:
+        if isinstance(error, SocketUnusable):
+            self.close()
+
+
+def encode(op: IpvsOp) -> bytes:
+    """Return the netlink message of an operation. Raises UnencodableValue."""
+    if isinstance(op, ServiceOp):
+        key = ipvs.ServiceKey(*op.key)
+        if op.verb is Verb.DELETE:
+            return ipvs_encode.delete_service(key)
+        if op.config is None:
+            raise UnencodableValue(f"{op.verb} of service {key} without a configuration")
+        make = ipvs_encode.new_service if op.verb is Verb.ADD else ipvs_encode.set_service
+        return make(key, ipvs.ServiceConfig(*op.config))
+    service = ipvs.ServiceKey(*op.key.service)
+    family = _AF_INET6 if ":" in op.key.address else 2
+    destination = ipvs.DestinationKey(op.key.address, op.key.port, family)
+    if op.verb is Verb.DELETE:
+        return ipvs_encode.delete_destination(service, destination)
+    if op.config is None:
+        raise UnencodableValue(f"{op.verb} of destination {destination} without a configuration")
+    change = ipvs_encode.new_destination if op.verb is Verb.ADD else ipvs_encode.set_destination
+    return change(service, destination, ipvs.DestinationConfig(*op.config))
+
+
+def _live(protocol: int, counters: ipvs.DestinationCounters | None) -> int:
+    """Count connections that removal would cut: TCP and SCTP keep closed ones as inactive for minutes."""
+    if counters is None:
+        return 0
+    if protocol in (_TCP, _SCTP):
+        return counters.active
+    return counters.active + counters.inactive
+
+
+def _all_failed(ops: Sequence[IpvsOp], error: NetlinkFailure) -> list[Failure]:
+    """Return every operation as failed: an unknown part was applied, the next pass reads and heals."""
+    return [Failure(op, errno.EIO, Reason.KERNEL_REFUSED, f"IPVS did not answer: {error}") for op in ops]

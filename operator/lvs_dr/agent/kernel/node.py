@@ -1,0 +1,114 @@
+"""The real kernel of the node the agent runs on."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from lvs_dr.agent.kernel.errors import KernelError
+from lvs_dr.agent.kernel.ipvs import Ipvs, IpvsOp, IpvsState
+from lvs_dr.agent.kernel.links import Links
+from lvs_dr.agent.kernel.protocol import Interface
+from lvs_dr.agent.kernel.sysctl import DEFAULT_ROOT, Sysctls
+from lvs_dr.core.arp_settings import ARP_KEYS
+from lvs_dr.core.kernel import (
+    AddressConfig,
+    AddressKey,
+    AddressOp,
+    DestinationOp,
+    Failure,
+    KernelState,
+    Op,
+    RouteOp,
+    ServiceOp,
+    SysctlKey,
+    SysctlOp,
+    Verb,
+)
+from lvs_dr.core.node_order import blocked
+
+log = logging.getLogger(__name__)
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+class NodeKernel:
+    """Implements `Kernel`. Sockets open on first use; use it from one thread only."""
+
+    def __init__(self, sysctl_root: Path = DEFAULT_ROOT) -> None:
+        self._ipvs = Ipvs()
+        self._links = Links()
+        self._sysctls = Sysctls(sysctl_root)
+
+    def read(self, addresses: frozenset[str], *, ipvs: bool) -> KernelState:
+        """Read the state of one pass. Raises KernelError."""
+        found = self._ipvs.read() if ipvs else IpvsState()
+        return KernelState(
+            services=found.services,
+            destinations=found.destinations,
+            addresses=self._links.read_addresses(addresses),
+            routes=self._links.read_routes(),
+            sysctls=self._sysctls.read(ARP_KEYS),
+            connections=found.connections,
+        )
+
+    def apply(self, ops: Sequence[Op]) -> tuple[Failure, ...]:
+        """Carry out the operations in order; consecutive IPVS ones go out as one batch."""
+        failures: list[Failure] = []
+        batch: list[IpvsOp] = []
+        for op in ops:
+            if isinstance(op, ServiceOp | DestinationOp):
+                batch.append(op)
+                continue
+            failures += self._flush(batch)
+            failure = blocked(op, failures) or self._apply_one(op)
+            if failure is not None:
+                failures.append(failure)
+        failures += self._flush(batch)
+        for failure in failures:
+            log.warning("%s of %s failed: %s", failure.op.verb, failure.op.key, failure.message)
+        return tuple(failures)
+
+    def read_sysctls(self) -> Mapping[SysctlKey, str]:
+        """Read the ARP settings. Raises KernelError."""
+        return self._sysctls.read(ARP_KEYS)
+
+    def interfaces(self) -> tuple[Interface, ...]:
+        """Read all interfaces. Raises KernelError."""
+        return self._links.interfaces()
+
+    def next_hops(self) -> tuple[str, ...]:
+        """Read the gateways. Raises KernelError."""
+        return self._links.next_hops()
+
+    def boot_id(self) -> str:
+        """Read the boot id. Raises KernelError."""
+        try:
+            return _BOOT_ID.read_text("ascii").strip()
+        except OSError as error:
+            raise KernelError(error.errno or 0, f"the boot id cannot be read: {error}") from error
+
+    def add_address(self, key: AddressKey, config: AddressConfig) -> Failure | None:
+        """Add a host address to any interface."""
+        return self._links.apply_address(AddressOp(Verb.ADD, key, config))
+
+    def delete_address(self, key: AddressKey) -> Failure | None:
+        """Delete a host address from any interface."""
+        return self._links.apply_address(AddressOp(Verb.DELETE, key))
+
+    def close(self) -> None:
+        """Close all sockets."""
+        self._ipvs.close()
+        self._links.close()
+
+    def _flush(self, batch: list[IpvsOp]) -> list[Failure]:
+        failures = self._ipvs.apply(batch) if batch else []
+        batch.clear()
+        return failures
+
+    def _apply_one(self, op: AddressOp | RouteOp | SysctlOp) -> Failure | None:
+        if isinstance(op, AddressOp):
+            return self._links.apply_address(op)
+        if isinstance(op, RouteOp):
+            return self._links.apply_route(op)
+        return self._sysctls.apply(op)

@@ -1,0 +1,262 @@
+"""One pass: what is wanted, what is there, what to do, done, told."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import msgspec
+
+from lvs_dr.agent.assigner import Assigner
+from lvs_dr.agent.desired import DesiredState, Wanted
+from lvs_dr.agent.door import KernelDoor
+from lvs_dr.agent.drift import Drift
+from lvs_dr.agent.health.prober import Prober
+from lvs_dr.agent.inforce import Force, InForce
+from lvs_dr.agent.interface import director_interface, ledger_addresses, own_addresses
+from lvs_dr.agent.kernel.protocol import Interface
+from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.agent.programmed import Programmed, services_of
+from lvs_dr.core.arp_settings import arp_repairs
+from lvs_dr.core.desired import Desired, desired, in_service, reserved_addresses
+from lvs_dr.core.health import check_keys
+from lvs_dr.core.kernel import DestinationOp, Failure, KernelState, Op, ServiceKey, ServiceOp, SysctlOp, Verb
+from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
+from lvs_dr.core.plan import Plan, plan
+from lvs_dr.core.reasons import Reason
+from lvs_dr.core.table import DirectorTableSpec
+from lvs_dr.vrrp.messages import Assignment
+
+log = logging.getLogger(__name__)
+
+
+class Surroundings(msgspec.Struct, frozen=True, dict=True):
+    """The node's interfaces and next hops, read every few seconds and when the kernel says that they changed."""
+
+    interfaces: tuple[Interface, ...]
+    next_hops: tuple[str, ...]
+    virtual: frozenset[str]  # VIPs, as far as they matter for what is the node's own
+
+    @cached_property
+    def own(self) -> tuple[InterfaceReport, ...]:
+        """The node's own addresses."""
+        return own_addresses(self.interfaces, self.virtual)
+
+    @cached_property
+    def reserved(self) -> Mapping[str, str]:
+        """Addresses that can be no VIP here."""
+        return reserved_addresses(self.own, self.next_hops)
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What one pass saw and did: the input of the report."""
+
+    wanted: Wanted
+    force: Force | None
+    surroundings: Surroundings
+    actual: KernelState = KernelState()
+    goal: Desired = Desired(writable=False)
+    made: Plan | None = None
+    failures: tuple[Failure, ...] = ()
+    withheld: tuple[Op, ...] = ()
+    done: int = 0  # operations carried out
+    interface: str = ""
+
+
+class NodePass:
+    """Carries out passes. Holds nothing of the kernel between them but what cannot be read from it."""
+
+    def __init__(
+        self,
+        *,
+        source: DesiredState,
+        in_force: InForce,
+        door: KernelDoor,
+        ledger: LedgerFile,
+        assigner: Assigner,
+        prober: Prober,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._in_force = in_force
+        self._door = door
+        self._ledger = ledger
+        self._assigner = assigner
+        self._prober = prober
+        self._clock = clock
+        self.drift = Drift()
+        self.programmed = Programmed()
+        self._surroundings: Surroundings | None = None
+        self._interface = ""
+        self._checked: Mapping[str, DirectorTableSpec] | None = None
+        self._served: Mapping[str, DirectorTableSpec] = {}  # tables of the pass before
+        self._sysctls: Desired = Desired(writable=False)
+
+    async def once(self, *, deep: bool) -> Seen:
+        """Make one pass; `deep` also reads the surroundings and has the speaker look at its addresses.
+
+        Raises KernelError, KernelStuckError, OSError (the ledger cannot be written: nothing was changed).
+        """
+        wanted = self._source.view()
+        force = self._in_force.follow(wanted, self._clock())
+        spec = force.spec if force is not None else LVSNodeSpec()
+        if not wanted.decided:
+            spec = msgspec.structs.replace(spec, decided=False)
+        around = await self._look_around(spec, deep=deep)
+        self._interface = director_interface(spec.director, around.interfaces, self._interface) if spec.director else ""
+        if force is None:
+            return Seen(wanted, None, around)
+        await self._release_first(spec)
+        tables = self._with_lingering(spec, force.tables)
+        actual = await self._read(spec, tables)
+        self._check(tables, actual)
+        goal = self._goal(spec, tables, wanted, around)
+        made = plan(goal, actual, self._ledger.current, now=self._clock())
+        admitted, withheld = self.drift.admit(made.ops, self._clock())
+        self._ledger.save_plan(made.ledger)
+        failures = await self._door.apply(admitted) if admitted else ()
+        self._after(admitted, failures, made)
+        self._settle(force, tables, goal, made, failures, withheld)
+        self._assign(spec, goal, actual, admitted, failures, again=deep)
+        self._served, self._sysctls = tables, goal
+        return Seen(
+            wanted, force, around, actual, goal, made, failures, withheld, len(admitted) - len(failures), self._interface
+        )
+
+    async def arp_drifted(self) -> bool:
+        """Look at the ARP settings alone (they raise no event); tell whether a pass is needed. Raises KernelError."""
+        if not self._sysctls.sysctls:
+            return False
+        repairs = arp_repairs(self._sysctls.sysctls, await self._door.read_sysctls())
+        return bool(self.drift.admit(repairs, self._clock())[0])
+
+    async def _look_around(self, spec: LVSNodeSpec, *, deep: bool) -> Surroundings:
+        announced = spec.director.addresses if spec.director else ()
+        virtual = ledger_addresses(self._ledger.current) | {*spec.backend_addresses, *announced}
+        around = self._surroundings
+        if around is None or deep:
+            interfaces, next_hops = await self._door.surroundings()
+            fresh = Surroundings(interfaces, next_hops, virtual)
+            around = around if fresh == around else fresh
+        elif around.virtual != virtual:
+            around = Surroundings(around.interfaces, around.next_hops, virtual)
+        self._surroundings = around
+        return around
+
+    async def _release_first(self, spec: LVSNodeSpec) -> None:
+        """Have the speaker let go of VIPs before their services go: a client must not find a VIP without service."""
+        if not spec.decided or spec.paused:
+            return
+        exposed = self._assigner.exposed
+        keep = frozenset(self._assigner.state.held) & frozenset(spec.director.addresses if spec.director else ())
+        if exposed - frozenset(spec.director.addresses if spec.director else ()):
+            await self._assigner.release(Assignment(self._interface, tuple(sorted(keep))))
+
+    def _with_lingering(
+        self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec]
+    ) -> Mapping[str, DirectorTableSpec]:
+        """Return the tables, and old ones whose VIP is still held although it is about to go."""
+        held = frozenset(self._assigner.state.held)
+        announced = frozenset(spec.director.addresses if spec.director else ())
+        if not held or tables is self._served:
+            return tables
+        current = {table.address for table in tables.values()}
+        lingering = {}
+        for name, table in self._served.items():
+            replaced = name not in tables or tables[name].address != table.address
+            if replaced and table.address in held and not (table.address in announced and table.address in current):
+                lingering[name if name not in tables else f"{name} at {table.address}"] = table
+        return {**tables, **lingering} if lingering else tables
+
+    async def _read(self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec]) -> KernelState:
+        ledger = self._ledger.current
+        known = {table.address for table in tables.values()} | ledger_addresses(ledger) | set(spec.backend_addresses)
+        known.update(spec.director.addresses if spec.director else ())
+        ipvs = bool(spec.director or ledger.services or ledger.adopted_services or ledger.destinations)
+        return await self._door.read(frozenset(known), ipvs=ipvs)
+
+    def _check(self, tables: Mapping[str, DirectorTableSpec], actual: KernelState) -> None:
+        if tables is not self._checked:
+            keys = [key for table in tables.values() for key in check_keys(table)]
+            self._prober.update(keys, in_service(tables.values(), actual))
+            self._checked = tables
+
+    def _goal(
+        self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec], wanted: Wanted, around: Surroundings
+    ) -> Desired:
+        unreadable = frozenset(
+            one.address for name, one in wanted.refused.items() if name not in tables and one.address
+        )
+        return desired(
+            spec,
+            tables,
+            self._prober.view(),
+            self._ledger.current,
+            held=frozenset(self._assigner.state.held),
+            reserved=around.reserved,
+            unreadable=unreadable,
+        )
+
+    def _after(self, admitted: tuple[Op, ...], failures: tuple[Failure, ...], made: Plan) -> None:
+        """Count what was repaired; after ARP settings were, clients may have learnt a wrong MAC: announce again."""
+        if not admitted:
+            return
+        self.drift.applied(admitted, failures, made.repairs, self._clock())
+        repaired = [op for op in admitted if op in made.repairs]
+        if repaired:
+            log.warning("repaired %d entries that were lost or changed", len(repaired))
+        if self._assigner.state.held and any(isinstance(op, SysctlOp) for op in repaired):
+            self._assigner.announce()
+
+    def _settle(
+        self,
+        force: Force,
+        tables: Mapping[str, DirectorTableSpec],
+        goal: Desired,
+        made: Plan,
+        failures: tuple[Failure, ...],
+        withheld: tuple[Op, ...],
+    ) -> None:
+        if not goal.writable:
+            return
+        busy = {key.service for key in made.draining}
+        busy |= {_service(failure.op) for failure in failures if failure.op.verb is Verb.DELETE}
+        busy |= {_service(op) for op in withheld}
+        for name, table in tables.items():
+            if name not in force.tables:
+                busy |= services_of(table)
+        paused = {name for name, table in force.tables.items() if table.paused}
+        self.programmed.settle(force.tables, force.versions, busy=busy - {None}, untouched=paused)  # type: ignore[arg-type]
+
+    def _assign(
+        self,
+        spec: LVSNodeSpec,
+        goal: Desired,
+        actual: KernelState,
+        admitted: tuple[Op, ...],
+        failures: tuple[Failure, ...],
+        *,
+        again: bool,
+    ) -> None:
+        """Tell the speaker which VIPs to hold: those we are to announce and have services for."""
+        if not goal.writable:
+            self._assigner.want(Assignment(self._interface, self._assigner.state.held, paused=True))
+            return
+        if spec.director is None:
+            self._assigner.want(Assignment(""), again=again)
+            return
+        refused = {failure.op for failure in failures}
+        added = {op.key for op in admitted if isinstance(op, ServiceOp) and op.verb is Verb.ADD and op not in refused}
+        served = {key.address for key in goal.services if key in actual.services or key in added}
+        # A real server of the VIP gets its services when it holds the VIP (the loop guard).
+        may = served | set(self._assigner.state.held) | set(spec.backend_addresses)
+        own = {refusal.address for refusal in goal.refusals if refusal.reason is Reason.RESERVED_ADDRESS}
+        may -= own - set(self._assigner.state.held)
+        addresses = tuple(address for address in spec.director.addresses if address in may)
+        self._assigner.want(Assignment(self._interface, addresses), again=again)
+
+
+def _service(op: Op) -> ServiceKey | None:
+    if isinstance(op, ServiceOp):
+        return op.key
+    return op.key.service if isinstance(op, DestinationOp) else None

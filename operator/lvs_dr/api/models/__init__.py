@@ -1,0 +1,11 @@
+"""What users write: pydantic models of the specs of VirtualService, RealServer and DirectorGroup.
+
+They are the one definition of the user kinds: the CRDs (schema, CEL rules, descriptions), the field reference and
+the translation to `core` are all made from them.
+"""
+
+from lvs_dr.api.models.director_group import DirectorGroupSpec
+from lvs_dr.api.models.real_server import RealServerSpec
+from lvs_dr.api.models.virtual_service import HealthCheck, VirtualServiceSpec
+
+__all__ = ["DirectorGroupSpec", "HealthCheck", "RealServerSpec", "VirtualServiceSpec"]

@@ -1,0 +1,81 @@
+"""RealServer: one machine that serves."""
+
+import ipaddress
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from lvs_dr.api.models.fields import HostAddress, ObjectName
+from lvs_dr.api.models.rules import ApiModel, rule, validated
+from lvs_dr.core.objects import RealServerState
+
+KIND_DESCRIPTION = (
+    "A RealServer is one machine that serves VirtualServices: a node of this cluster (nodeName) or any machine on the"
+    " directors' network segment (addresses). VirtualServices of the same namespace select it by its labels; it may"
+    " serve several. On a node the agent puts the VIPs on the loopback interface and sets ARP up; elsewhere the owner"
+    " of the machine does that. The service must listen on the VIP, or on all addresses."
+)
+
+NO_MACHINE = (
+    "a RealServer needs nodeName (a node of this cluster), or addresses (a machine outside, which its owner sets up),"
+    " or both"
+)
+TWO_OF_A_FAMILY = "at most one IPv4 and one IPv6 address: make one RealServer per machine"
+
+
+class RealServerSpec(ApiModel):
+    """Which machine serves, and how much."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validated(
+            rule("has(self.nodeName) || (has(self.addresses) && size(self.addresses) > 0)", NO_MACHINE)
+        )
+    )
+
+    node_name: Annotated[
+        ObjectName | None,
+        Field(
+            description="Name of the Node that serves. The agent there puts the VIPs on lo and sets ARP up, and takes"
+            " both back when the last VIP leaves. Default: none (a machine outside the cluster, which needs addresses)."
+        ),
+    ] = None
+    addresses: Annotated[
+        tuple[HostAddress, ...],
+        Field(
+            max_length=2,
+            description="The machine's own addresses (RIP), to which directors send: at most one IPv4 and one IPv6, on"
+            " the directors' network segment. Default: the node's address in the subnet of the directors' interface,"
+            " else its InternalIP. Required without nodeName.",
+            json_schema_extra=validated(
+                rule(
+                    "size(self) < 2 || !self.all(a, isIP(a)) || ip(self[0]).family() != ip(self[1]).family()",
+                    TWO_OF_A_FAMILY,
+                )
+            ),
+        ),
+    ] = ()
+    weight: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=65535,
+            description="Share of the connections relative to the other real servers, 0 to 65535, for schedulers that"
+            " use weights. 0: no new connections. Default: 100.",
+        ),
+    ] = 100
+    state: Annotated[
+        RealServerState,
+        Field(
+            description="InService: takes connections. Maintenance: no new connections, those it has live on."
+            " Default: InService."
+        ),
+    ] = RealServerState.IN_SERVICE
+
+    @model_validator(mode="after")
+    def _names_one_machine(self) -> Self:
+        if not self.node_name and not self.addresses:
+            raise ValueError(NO_MACHINE)
+        families = [ipaddress.ip_address(address).version for address in self.addresses]
+        if len(set(families)) < len(families):
+            raise ValueError(TWO_OF_A_FAMILY)
+        return self

@@ -1,0 +1,232 @@
+"""Bodies as the API server sends them (dicts) to the values that `core` decides on.
+
+A user's object that does not parse becomes `Invalid` with a message; it then harms only itself. The API server
+refuses such objects, so this is for those it took before a rule existed. A compiled object that does not decode is
+None, as if it were absent: the controller is its only writer and writes it anew. Fields nobody here knows (written by
+a newer version) are ignored everywhere.
+"""
+
+import ipaddress
+import logging
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+
+from lvs_dr.api import kinds, models
+from lvs_dr.api.models import DirectorGroupSpec, RealServerSpec, VirtualServiceSpec
+from lvs_dr.api.models.selector import LabelSelector
+from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
+from lvs_dr.core.objects import (
+    DirectorGroup,
+    HealthCheck,
+    InterfaceChoice,
+    Invalid,
+    Key,
+    Metadata,
+    Namespace,
+    Node,
+    Operator,
+    Port,
+    RealServer,
+    Requirement,
+    Selector,
+    VirtualService,
+)
+from lvs_dr.core.table import DirectorTableSpec
+from lvs_dr.core.world import NodeRecord, TableRecord
+
+log = logging.getLogger(__name__)
+
+Body = Mapping[str, Any]
+
+Spec = TypeVar("Spec", bound=BaseModel)
+Decoded = TypeVar("Decoded", bound=msgspec.Struct)
+
+_SHOWN_ERRORS = 3
+_ALL = Selector()
+
+
+def virtual_service(body: Body) -> VirtualService | Invalid:
+    """Parse a VirtualService."""
+    meta = metadata(body)
+    spec = _spec(VirtualServiceSpec, body, meta)
+    if isinstance(spec, Invalid):
+        return spec
+    check = spec.health_check
+    return VirtualService(
+        meta=meta,
+        director_group=spec.director_group,
+        address=spec.address,
+        ports=tuple(sorted(Port(each.port, each.effective_protocol, each.name or "") for each in spec.ports)),
+        scheduler=spec.scheduler,
+        selector=_selector(spec.real_servers.selector),
+        health_check=None if check is None else _health_check(check),
+        on_failure=spec.on_failure,
+    )
+
+
+def _health_check(check: models.HealthCheck) -> HealthCheck:
+    return HealthCheck(
+        interval_seconds=check.interval_seconds,
+        timeout_seconds=check.timeout_seconds,
+        rise=check.rise,
+        fall=check.fall,
+    )
+
+
+def real_server(body: Body) -> RealServer | Invalid:
+    """Parse a RealServer. An IPv4 address comes before an IPv6 one."""
+    meta = metadata(body)
+    spec = _spec(RealServerSpec, body, meta)
+    if isinstance(spec, Invalid):
+        return spec
+    return RealServer(
+        meta=meta,
+        node_name=spec.node_name or "",
+        addresses=tuple(sorted(spec.addresses, key=lambda text: ":" in text)),
+        weight=spec.weight,
+        state=spec.state,
+    )
+
+
+def director_group(body: Body) -> DirectorGroup | Invalid:
+    """Parse a DirectorGroup."""
+    meta = metadata(body)
+    spec = _spec(DirectorGroupSpec, body, meta)
+    if isinstance(spec, Invalid):
+        return spec
+    interface = spec.interface
+    return DirectorGroup(
+        meta=meta,
+        node_selector=_selector(spec.node_selector),
+        interface=InterfaceChoice(interface.name or "", interface.subnet or "") if interface else InterfaceChoice(),
+        allowed_addresses=tuple(sorted(set(spec.allowed_addresses))),
+        allowed_namespaces=None if spec.allowed_namespaces is None else _selector(spec.allowed_namespaces),
+    )
+
+
+def node(body: Body) -> Node:
+    """Parse a Kubernetes Node; addresses that are none are left out."""
+    addresses = (body.get("status") or {}).get("addresses") or ()
+    internal = (_canonical(each.get("address", "")) for each in addresses if each.get("type") == "InternalIP")
+    return Node(meta=metadata(body), internal_addresses=tuple(dict.fromkeys(filter(None, internal))))
+
+
+def namespace(body: Body) -> Namespace:
+    """Parse a Kubernetes Namespace."""
+    meta = metadata(body)
+    return Namespace(name=meta.key.name, labels=meta.labels)
+
+
+def table_record(body: Body) -> TableRecord | None:
+    """Decode a DirectorTable; None (with a warning in the log) when its spec cannot be decoded."""
+    meta = metadata(body)
+    spec = _decoded(DirectorTableSpec, body.get("spec"), f"DirectorTable {meta.key}")
+    if spec is None:
+        return None
+    return TableRecord(
+        key=meta.key,
+        uid=meta.uid,
+        generation=meta.generation,
+        owner_uid=_owner_uid(body, kinds.VIRTUAL_SERVICE.kind),
+        spec=spec,
+    )
+
+
+def node_record(body: Body) -> NodeRecord | None:
+    """Decode an LVSNode; None (with a warning in the log) when its spec cannot be decoded.
+
+    A spec that is absent is the default one: undecided.
+    A status that cannot be decoded counts as not reported: then nothing is decided from it until the agent's next
+    report, and nothing that serves is taken away.
+    """
+    meta = metadata(body)
+    what = f"LVSNode {meta.key.name}"
+    spec = _decoded(LVSNodeSpec, body.get("spec") or {}, what)
+    if spec is None:
+        return None
+    status = body.get("status")
+    return NodeRecord(
+        name=meta.key.name,
+        uid=meta.uid,
+        generation=meta.generation,
+        owner_uid=_owner_uid(body, "Node"),
+        spec=spec,
+        status=_decoded(LVSNodeStatus, status, f"{what} (status)") if status else None,
+    )
+
+
+def spec_body(spec: DirectorTableSpec | LVSNodeSpec) -> dict[str, Any]:
+    """Return the spec of a compiled object as it is applied to the API server.
+
+    An LVSNode always states `decided`: a server-side apply of {} over more turns the spec into null, which is refused.
+    """
+    body: dict[str, Any] = msgspec.to_builtins(spec)
+    return {"decided": spec.decided, **body} if isinstance(spec, LVSNodeSpec) else body
+
+
+def metadata(body: Body) -> Metadata:
+    """Return what decisions use of an object's metadata. Core kinds have no generation: it is 0."""
+    meta = body["metadata"]
+    return Metadata(
+        key=Key(meta.get("namespace") or "", meta["name"]),
+        uid=meta.get("uid") or "",
+        generation=meta.get("generation") or 0,
+        created=meta.get("creationTimestamp") or "",
+        labels=tuple(sorted((meta.get("labels") or {}).items())),
+        paused=(meta.get("annotations") or {}).get(kinds.PAUSED_ANNOTATION, "false") != "false",
+    )
+
+
+def _spec(model: type[Spec], body: Body, meta: Metadata) -> Spec | Invalid:
+    try:
+        return model.model_validate(body.get("spec") or {})
+    except ValidationError as error:
+        return Invalid(meta, _explained(error))
+
+
+def _explained(error: ValidationError) -> str:
+    """Return `spec.field[0]: what is wrong` for the first errors."""
+    texts = []
+    for each in error.errors(include_url=False, include_context=False, include_input=False)[:_SHOWN_ERRORS]:
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in each["loc"])
+        texts.append(f"spec{path}: {each['msg'].removeprefix('Value error, ')}")
+    left = error.error_count() - len(texts)
+    return "; ".join(texts) + (f"; and {left} more" if left else "")
+
+
+def _selector(selector: LabelSelector) -> Selector:
+    if not selector.match_labels and not selector.match_expressions:
+        return _ALL
+    return Selector(
+        match_labels=tuple(sorted(selector.match_labels.items())),
+        match_expressions=tuple(
+            Requirement(each.key, Operator(each.operator), tuple(sorted(each.values)))
+            for each in selector.match_expressions
+        ),
+    )
+
+
+def _canonical(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return ""
+
+
+def _decoded(struct: type[Decoded], raw: object, what: str) -> Decoded | None:
+    try:
+        return msgspec.convert(raw, struct)
+    except msgspec.ValidationError as error:
+        log.warning("%s cannot be decoded and counts as absent: %s", what, error)
+        return None
+
+
+def _owner_uid(body: Body, kind: str) -> str:
+    """Return the uid of the owner of this kind; "" without one."""
+    for owner in body["metadata"].get("ownerReferences") or ():
+        if owner.get("kind") == kind:
+            return str(owner.get("uid", ""))
+    return ""

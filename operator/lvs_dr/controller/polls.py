@@ -1,0 +1,124 @@
+"""What is polled: the agents' Leases, the namespaces' labels while a group asks for them, the cluster's own addresses.
+
+All of them change rarely, or (Leases) far too often for a watch.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from lvs_dr.controller import silence as signs
+from lvs_dr.controller import watched
+from lvs_dr.controller.apiclient import Api, Body
+from lvs_dr.controller.errors import ControllerError, NotFound
+from lvs_dr.controller.intake import Intake
+from lvs_dr.controller.silence import Silence
+from lvs_dr.core.objects import DirectorGroup
+from lvs_dr.core.world import Cluster
+
+log = logging.getLogger(__name__)
+
+NAMESPACES_SECONDS = 10.0
+CLUSTER_SECONDS = 60.0
+SERVICE_RANGES = "/apis/networking.k8s.io/v1/servicecidrs"
+API_ENDPOINTS = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+
+
+class Polls:
+    """Looks regularly. Each `look_at_…` raises ApiError or Unreachable."""
+
+    def __init__(
+        self,
+        api: Api,
+        intake: Intake,
+        silence: Silence,
+        *,
+        namespace: str,
+        everything: Callable[[], None],
+        report: Callable[[str, str], None],
+    ) -> None:
+        self._api = api
+        self._intake = intake
+        self._silence = silence
+        self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._everything = everything
+        self._report = report
+        self._namespaces_known = False
+
+    async def look_at_leases(self) -> None:
+        """Note which agents have renewed their Lease since the last look."""
+        renewals: dict[str, str] = {}
+        leases, _ = await self._api.list(self._leases, label_selector=signs.SELECTOR)
+        for lease in leases:
+            metadata = lease["metadata"]
+            renewals[metadata["name"]] = f"{metadata['uid']}/{(lease.get('spec') or {}).get('renewTime')}"
+        self._silence.observe(renewals)
+        self._intake.refresh_silence()
+
+    async def look_at_namespaces(self, *, needed: bool | None = None) -> None:
+        """Read the namespaces' labels, when any group asks for them."""
+        if needed is None:
+            groups = self._intake.store.world.groups.values()
+            needed = any(isinstance(each, DirectorGroup) and each.allowed_namespaces is not None for each in groups)
+        if not needed:
+            self._namespaces_known = False
+            return
+        bodies, version = await self._api.list(watched.NAMESPACE.collection)
+        self._intake.listed(watched.NAMESPACE, bodies, version)
+        self._namespaces_known = True
+
+    async def before_group(self) -> None:
+        """Read the namespaces once before a group that asks for them is looked at."""
+        if self._namespaces_known:
+            return
+        try:
+            await self.look_at_namespaces(needed=True)
+        except ControllerError as error:
+            log.warning("cannot list namespaces yet: %s", error)
+
+    async def look_at_cluster(self) -> None:
+        """Read the Service ranges and the API server's addresses, which nobody may claim."""
+        ranges = [
+            cidr for body in await self._all(SERVICE_RANGES) for cidr in (body.get("spec") or {}).get("cidrs") or ()
+        ]
+        addresses = [
+            address
+            for body in await self._all(API_ENDPOINTS, "kubernetes.io/service-name=kubernetes")
+            for endpoint in body.get("endpoints") or ()
+            for address in endpoint.get("addresses") or ()
+        ]
+        cluster = Cluster(service_ranges=tuple(sorted(set(ranges))), api_addresses=tuple(sorted(set(addresses))))
+        if self._intake.store.set_cluster(cluster) is not None:
+            log.info("Service ranges %s, API server %s", cluster.service_ranges, cluster.api_addresses)
+            if self._intake.store.complete:
+                self._everything()
+
+    async def _all(self, path: str, label_selector: str = "") -> list[Body]:
+        try:
+            bodies, _ = await self._api.list(path, label_selector=label_selector)
+        except NotFound:
+            return []  # a cluster without this kind
+        return bodies
+
+    async def run_leases(self) -> None:
+        """Work until cancelled."""
+        await self._repeat(self.look_at_leases, signs.POLL_SECONDS, "leases")
+
+    async def run_namespaces(self) -> None:
+        """Work until cancelled."""
+        await self._repeat(self.look_at_namespaces, NAMESPACES_SECONDS, "namespaces")
+
+    async def run_cluster(self) -> None:
+        """Work until cancelled."""
+        await self._repeat(self.look_at_cluster, CLUSTER_SECONDS, "service ranges and API endpoints")
+
+    async def _repeat(self, look: Callable[[], Awaitable[None]], seconds: float, what: str) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await look()
+            except ControllerError as error:
+                log.warning("cannot read %s, what was known stays: %s", what, error)
+                self._report(what, str(error))
+            else:
+                self._report(what, "")

@@ -1,0 +1,145 @@
+"""Writes compiled objects and statuses by server-side apply, and deletes compiled objects; only while leading.
+
+Every write carries the uid it is meant for, so a namesake is never changed, and its answer goes to the store at once:
+the next pass decides on what was written, not on what the watch has told so far.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from lvs_dr.controller import watched
+from lvs_dr.controller.apiclient import Api, Body
+from lvs_dr.controller.errors import Conflict, NotFound, NotLeading, OwnerGone
+from lvs_dr.controller.metrics import Metrics
+from lvs_dr.controller.store import Change, Store
+from lvs_dr.controller.watched import Watched
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.objects import Key
+from lvs_dr.core.table import DirectorTableSpec
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT = 16
+OWNERS = {watched.DIRECTOR_TABLE: watched.VIRTUAL_SERVICE, watched.LVS_NODE: watched.NODE}
+
+
+class Writer:
+    """The only place that changes anything in the API server, the Lease and Events apart."""
+
+    def __init__(
+        self, api: Api, store: Store, leads: Callable[[], bool], changed: Callable[[Change], None], metrics: Metrics
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._leads = leads
+        self._changed = changed
+        self._metrics = metrics
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
+
+    async def table(self, key: Key, spec: DirectorTableSpec, owner_uid: str) -> bool:
+        """Write a DirectorTable unless the store has it like this; return whether it was written.
+
+        Raises OwnerGone, NotLeading, ApiError or Unreachable.
+        """
+        record = self._store.world.tables.get(key)
+        if record is not None and record.spec == spec and record.owner_uid == owner_uid:
+            return False
+        uid = record.uid if record is not None else ""
+        await self._apply(watched.DIRECTOR_TABLE, key, spec, uid=uid, owner_uid=owner_uid)
+        return True
+
+    async def node(self, name: str, spec: LVSNodeSpec, owner_uid: str) -> bool:
+        """Write an LVSNode's spec likewise; its owner is the Node."""
+        record = self._store.world.lvs_nodes.get(name)
+        if record is not None and record.spec == spec and record.owner_uid == owner_uid:
+            return False
+        uid = record.uid if record is not None else ""
+        await self._apply(watched.LVS_NODE, Key("", name), spec, uid=uid, owner_uid=owner_uid)
+        return True
+
+    async def delete(self, kind: Watched, key: Key, uid: str) -> None:
+        """Delete exactly this compiled object; that it is gone already is fine."""
+        try:
+            await self._send(self._api.delete, kind.path(key), uid=uid)
+            log.info("deleted %s %s", kind.kind, key)
+            self._metrics.count("lvs_controller_writes_total", kind=kind.kind, verb="delete")
+        except NotFound:
+            log.debug("%s %s was gone already", kind.kind, key)
+        except Conflict:
+            # A namesake has taken its place; its own event says more.
+            log.info("%s %s was replaced meanwhile", kind.kind, key)
+        change = self._store.drop(kind, key, uid=uid)
+        if change is not None:
+            self._changed(change)
+
+    async def delete_without_owner(self, kind: Watched, key: Key, *, uid: str, owner_uid: str) -> bool:
+        """Delete a compiled object whose owner is not in the store, when the API server says so too."""
+        if owner_uid and await self._live(OWNERS[kind], key, owner_uid):
+            return False
+        await self.delete(kind, key, uid)
+        return True
+
+    async def status(self, kind: Watched, key: Key, status: Struct) -> None:
+        """Write the whole status of a user's object. One that is gone meanwhile is no error."""
+        body = _body(kind, key, self._store.uid(kind.kind, key)) | {"status": msgspec.to_builtins(status)}
+        try:
+            answer = await self._send(self._api.apply, f"{kind.path(key)}/status", body)
+        except (NotFound, Conflict):
+            log.debug("%s %s is gone or was replaced: no status written", kind.kind, key)
+            return
+        self._metrics.count("lvs_controller_writes_total", kind=kind.kind, verb="status")
+        self._learn(kind, answer)
+
+    async def _apply(self, kind: Watched, key: Key, spec: Struct, *, uid: str, owner_uid: str) -> None:
+        owner_kind = OWNERS[kind]
+        # A new object may bring back what was just cleaned up, so its owner is asked for and not remembered.
+        if not uid and not await self._live(owner_kind, key, owner_uid):
+            raise OwnerGone(f"{owner_kind.kind} {key} is gone or being deleted")
+        body = _body(kind, key, uid)
+        body["metadata"]["ownerReferences"] = [
+            {
+                "apiVersion": owner_kind.api_version,
+                "kind": owner_kind.kind,
+                "name": key.name,
+                "uid": owner_uid,
+                "controller": True,
+            }
+        ]
+        body["spec"] = msgspec.to_builtins(spec)
+        answer = await self._send(self._api.apply, kind.path(key), body)
+        self._metrics.count("lvs_controller_writes_total", kind=kind.kind, verb="apply")
+        log.debug("wrote %s %s", kind.kind, key)
+        self._learn(kind, answer)
+
+    async def _live(self, kind: Watched, key: Key, uid: str) -> bool:
+        try:
+            metadata = (await self._send(self._api.get, kind.path(key)))["metadata"]
+        except NotFound:
+            return False
+        return metadata["uid"] == uid and not metadata.get("deletionTimestamp")
+
+    async def _send(self, call: Callable[..., Any], *arguments: object, **named: object) -> Body:
+        async with self._slots:
+            if not self._leads():
+                raise NotLeading("this process does not hold the Lease: nothing is written")
+            answer: Body = await call(*arguments, **named)
+            return answer
+
+    def _learn(self, kind: Watched, answer: Body) -> None:
+        change = self._store.put(kind, answer)
+        if change is not None:
+            self._changed(change)
+
+
+def _body(kind: Watched, key: Key, uid: str) -> Body:
+    metadata = {"name": key.name}
+    if kind.namespaced:
+        metadata["namespace"] = key.namespace
+    if uid:
+        metadata["uid"] = uid
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}

@@ -1,0 +1,189 @@
+"""Who may claim which VIP: a VIP on a node's lo takes that address away from the node, so not everybody any address."""
+
+from lvs_dr.core.addresses import Subnet, subnet
+from lvs_dr.core.decisions import Verdict
+from lvs_dr.core.directors import active_director, directors, interface_subnets, listed, usable_group
+from lvs_dr.core.objects import DirectorGroup, Invalid, Key, Protocol, VirtualService
+from lvs_dr.core.reasons import Reason
+from lvs_dr.core.selector import matches
+from lvs_dr.core.table import DirectorTableSpec
+from lvs_dr.core.world import TableRecord, World
+
+ACCEPTED = Verdict(True, Reason.ACCEPTED)
+
+Ports = frozenset[tuple[int, Protocol]]
+
+
+def judge(world: World, service: VirtualService) -> Verdict:
+    """Tell whether the service may have its VIP and ports.
+
+    Whoever holds a claim (its DirectorTable has the VIP, for this group) keeps it: rules that are narrowed later,
+    or a subnet that vanishes, take nothing away. A free claim goes to the older object, then by name.
+    """
+    group = usable_group(world, service.director_group)
+    record = own_table(world, service)
+    held = record is not None and claims(record.spec, service)
+    if group is None:
+        invalid = world.groups.get(service.director_group)
+        if held and invalid is not None:
+            return ACCEPTED  # the bad group says so itself; what it serves goes on
+        return Verdict(False, Reason.UNKNOWN_GROUP, _no_group(service.director_group, invalid))
+    if not held:
+        verdict = _allowed(world, service, group)
+        if not verdict.ok:
+            return verdict
+    return _uncontested(world, service, {})
+
+
+def claims(spec: DirectorTableSpec, service: VirtualService) -> bool:
+    """Tell whether the table is for the service's VIP and group (which never change during a table's life)."""
+    return spec.address == service.address and spec.director_group == service.director_group
+
+
+def own_table(world: World, service: VirtualService) -> TableRecord | None:
+    """Return the service's DirectorTable; one that a deleted namesake has left behind is not it."""
+    record = world.tables.get(service.meta.key)
+    return record if record is not None and record.owner_uid == service.meta.uid else None
+
+
+def namespace_allowed(world: World, group: DirectorGroup | None, namespace: str) -> bool:
+    """Tell whether the group serves VirtualServices and RealServers of the namespace."""
+    if group is None or group.allowed_namespaces is None:
+        return True
+    known = world.namespaces.get(namespace)
+    return known is not None and matches(group.allowed_namespaces, known.labels)
+
+
+def _no_group(name: str, invalid: DirectorGroup | Invalid | None) -> str:
+    if isinstance(invalid, Invalid):
+        return f"DirectorGroup {name} cannot be used: {invalid.message}"
+    return f"there is no DirectorGroup {name}: create it, or name another in spec.directorGroup"
+
+
+def _allowed(world: World, service: VirtualService, group: DirectorGroup) -> Verdict:
+    name, address, namespace = group.meta.key.name, service.address, service.meta.key.namespace
+    if not namespace_allowed(world, group, namespace):
+        text = f"DirectorGroup {name} does not serve namespace {namespace} (its spec.allowedNamespaces)"
+        return Verdict(False, Reason.NAMESPACE_NOT_ALLOWED, text)
+    if reserved := _reserved(world, address):
+        return Verdict(False, Reason.RESERVED_ADDRESS, f"{address} {reserved}: choose another VIP")
+    if group.allowed_addresses:
+        if any(each.holds(address) for cidr in group.allowed_addresses if (each := subnet(cidr)) is not None):
+            return ACCEPTED
+        text = f"{address} is in none of the allowedAddresses of DirectorGroup {name}: "
+        return Verdict(False, Reason.ADDRESS_NOT_ALLOWED, text + listed(group.allowed_addresses, 8))
+    return _on_link(world, name, address)
+
+
+def _on_link(world: World, name: str, address: str) -> Verdict:
+    """Judge by the default of `allowedAddresses`: the subnets that the directors' interfaces are on."""
+    found: set[Subnet] = set()
+    for director in directors(world, name):
+        found.update(interface_subnets(world, director))
+    if not found:
+        active = active_director(world, name)
+        verdict = active.verdict
+        if verdict.ok:
+            text = f"director {active.node} reports no interface to announce VIPs on"
+            verdict = Verdict(False, Reason.NO_INTERFACE, text)
+        return Verdict(False, verdict.reason, f"cannot tell yet whether {address} is allowed: {verdict.message}")
+    if any(each.holds(address) for each in found):
+        return ACCEPTED
+    text = (
+        f"{address} is in no subnet of the directors' interfaces ({listed([str(each) for each in sorted(found)], 8)}): "
+        f"choose a VIP there, or set spec.allowedAddresses of DirectorGroup {name}"
+    )
+    return Verdict(False, Reason.ADDRESS_NOT_ALLOWED, text)
+
+
+def _reserved(world: World, address: str) -> str:
+    """Return what the address is already, "" when it is free to be a VIP."""
+    index = world.index
+    if address in world.cluster.api_addresses:
+        return "is the API server's"
+    for cidr in world.cluster.service_ranges:
+        if (each := subnet(cidr)) is not None and each.holds(address):
+            return f"is in the cluster's Service range {cidr}"
+    for by, what in (
+        (index.nodes_by_own_address.get(address), "is an address of node"),
+        (index.nodes_by_next_hop.get(address), "is a next hop of node"),
+        (index.nodes_by_edge.get(address), "is the network or broadcast address of a subnet of node"),
+    ):
+        if by:
+            return f"{what} {min(by)}"
+    if tables := index.tables_by_destination.get(address):
+        return f"is the address of a real server of {min(tables)}"
+    if address in index.tables_by_address:
+        return ""  # a VIP already: kubelet may have picked it up as its node's InternalIP
+    nodes = index.nodes_by_internal_address.get(address, set())
+    unreported = [node for node in nodes if not _reports_addresses(world, node)]
+    return f"is the InternalIP of node {min(unreported)}" if unreported else ""
+
+
+def _reports_addresses(world: World, node: str) -> bool:
+    record = world.lvs_nodes.get(node)
+    return record is not None and record.status is not None and bool(record.status.interfaces)
+
+
+def _uncontested(world: World, service: VirtualService, known: dict[Key, bool]) -> Verdict:
+    key, address = service.meta.key, service.address
+    mine = Ports((each.port, each.protocol) for each in service.ports)
+    for other in sorted(world.tables_by_address.get(address, ())):
+        if other == key:
+            continue
+        spec = world.tables[other].spec
+        verdict = _against(service, mine, other, spec.director_group, _ports(spec))
+        if not verdict.ok:
+            return verdict
+    if len(world.services_by_address.get(address, ())) > 1:
+        return _first_come(world, service, mine, known)
+    return ACCEPTED
+
+
+def _first_come(world: World, service: VirtualService, mine: Ports, known: dict[Key, bool]) -> Verdict:
+    """Judge against the older services that want the VIP and have no table for it yet."""
+    others: list[VirtualService] = []
+    for key in world.services_by_address[service.address]:
+        other = world.virtual_services[key]
+        if isinstance(other, VirtualService) and _age(other) < _age(service):
+            table = own_table(world, other)
+            if table is None or not claims(table.spec, other):
+                others.append(other)
+    for other in sorted(others, key=_age):
+        theirs = Ports((each.port, each.protocol) for each in other.ports)
+        verdict = _against(service, mine, other.meta.key, other.director_group, theirs)
+        if not verdict.ok and _will_have(world, other, known):
+            return verdict
+    return ACCEPTED
+
+
+def _will_have(world: World, service: VirtualService, known: dict[Key, bool]) -> bool:
+    key = service.meta.key
+    if key not in known:
+        known[key] = False  # age orders them, so nobody asks again before the answer
+        group = usable_group(world, service.director_group)
+        known[key] = group is not None and _allowed(world, service, group).ok and _uncontested(world, service, known).ok
+    return known[key]
+
+
+def _age(service: VirtualService) -> tuple[str, Key]:
+    return service.meta.created, service.meta.key
+
+
+def _ports(spec: DirectorTableSpec) -> Ports:
+    return Ports((each.port, each.protocol) for each in spec.ports)
+
+
+def _against(service: VirtualService, mine: Ports, other: Key, group: str, theirs: Ports) -> Verdict:
+    key, address = service.meta.key, service.address
+    if other.namespace != key.namespace:
+        text = f"{address} belongs to VirtualService {other}: an address is one namespace's; choose another VIP"
+        return Verdict(False, Reason.ADDRESS_CLAIMED, text)
+    if group != service.director_group:
+        text = f"{address} belongs to DirectorGroup {group} (VirtualService {other}): an address is one group's"
+        return Verdict(False, Reason.ADDRESS_CLAIMED, text)
+    if shared := sorted(mine & theirs):
+        port, protocol = shared[0]
+        text = f"{address} port {port}/{protocol} is taken by VirtualService {other}: choose another port or VIP"
+        return Verdict(False, Reason.PORT_CLAIMED, text)
+    return ACCEPTED

@@ -1,0 +1,238 @@
+"""What the node's kernel must hold: from the objects, the health of destinations and what the node holds now."""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from msgspec import Struct
+
+from lvs_dr.core.arp_settings import ARP_RULES, SysctlRule, silent
+from lvs_dr.core.health import CheckKey, Health, HealthView
+from lvs_dr.core.kernel import (
+    AddressConfig,
+    AddressKey,
+    DestinationConfig,
+    DestinationKey,
+    KernelState,
+    RouteKey,
+    ServiceConfig,
+    ServiceKey,
+    SysctlKey,
+)
+from lvs_dr.core.ledger import Ledger
+from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
+from lvs_dr.core.objects import OnFailure, Protocol
+from lvs_dr.core.reasons import Reason
+from lvs_dr.core.table import DirectorTableSpec, TableDestination, TablePort
+
+LOOPBACK: Final = "lo"
+SCOPE_HOST: Final = 254
+SCOPE_GLOBAL: Final = 0
+AF_INET: Final = 2
+AF_INET6: Final = 10
+
+PROTOCOL_NUMBERS: Final[Mapping[Protocol, int]] = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
+
+
+class Refusal(NamedTuple):
+    """Something the objects ask for that the agent does not do, and why."""
+
+    reason: Reason
+    message: str
+    address: str
+    table: str = ""  # "" = it is about the node's lo
+
+
+class Desired(Struct, frozen=True):
+    """What the kernel must hold of ours.
+
+    `uncertain` destinations have no check result yet: where they are they stay, where not they are not added.
+    `failed` ones are taken out at once, without the wait for live connections. VIPs in `left_alone` keep the
+    IPVS entries they have. With `writable` false nothing at all is changed.
+    """
+
+    writable: bool = True
+    services: Mapping[ServiceKey, ServiceConfig] = {}
+    destinations: Mapping[DestinationKey, DestinationConfig] = {}
+    uncertain: frozenset[DestinationKey] = frozenset()
+    failed: frozenset[DestinationKey] = frozenset()
+    addresses: Mapping[AddressKey, AddressConfig] = {}
+    routes: frozenset[RouteKey] = frozenset()
+    sysctls: Mapping[SysctlKey, SysctlRule] = {}
+    left_alone: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+    refusals: tuple[Refusal, ...] = ()
+
+
+def family(address: str) -> int:
+    """Return AF_INET or AF_INET6 of an address in text form."""
+    return AF_INET6 if ":" in address else AF_INET
+
+
+def service_key(table: DirectorTableSpec, port: TablePort) -> ServiceKey:
+    """Return the IPVS service of one port of a table."""
+    return ServiceKey(table.address, port.port, PROTOCOL_NUMBERS[port.protocol], 0, family(table.address))
+
+
+def destination_keys(table: DirectorTableSpec, entry: TableDestination) -> tuple[DestinationKey, ...]:
+    """Return the IPVS destinations of one real server of a table: one for each port."""
+    return tuple(DestinationKey(service_key(table, port), entry.address, port.port) for port in table.ports)
+
+
+def desired(
+    spec: LVSNodeSpec,
+    tables: Mapping[str, DirectorTableSpec],
+    health: HealthView,
+    ledger: Ledger,
+    *,
+    held: frozenset[str],
+    reserved: Mapping[str, str],
+    unreadable: frozenset[str] = frozenset(),
+) -> Desired:
+    """Return what the kernel must hold.
+
+    `tables`: the last good ones, by namespace/name. `held`: VIPs the speaker holds now. `reserved`:
+    addresses that can be no VIP here, with what they are (`reserved_addresses`). `unreadable`: VIPs of tables
+    that need features this agent does not have and of which it has no older version.
+    """
+    if not spec.decided or spec.paused:
+        return Desired(writable=False, held=held)
+    ours = _known_addresses(ledger)
+    refusals: list[Refusal] = []
+    backend: list[str] = []
+    for address in spec.backend_addresses:
+        if address in reserved and address not in ours:
+            refusals.append(Refusal(Reason.RESERVED_ADDRESS, _reserved_text(address, reserved[address]), address))
+        else:
+            backend.append(address)
+    builder = _Tables(health)
+    left_alone = set(unreadable)
+    # A node that is a real server of a VIP balances it only while it holds it: two such nodes would send a
+    # packet back and forth until its TTL ends.
+    guarded = frozenset(spec.backend_addresses) - held
+    for name, table in sorted(tables.items()):
+        if table.paused:
+            left_alone.add(table.address)
+        elif table.address in reserved and table.address not in ours:
+            text = _reserved_text(table.address, reserved[table.address])
+            refusals.append(Refusal(Reason.RESERVED_ADDRESS, text, table.address, name))
+        elif table.address not in guarded:
+            refusals.extend(builder.add(name, table))
+    return Desired(
+        services=builder.services,
+        destinations=builder.destinations,
+        uncertain=frozenset(builder.uncertain),
+        failed=frozenset(builder.failed),
+        addresses={AddressKey(LOOPBACK, address): loopback_config(address) for address in backend},
+        routes=frozenset(RouteKey(address) for address in backend),
+        sysctls=_arp_rules(backend),
+        left_alone=frozenset(left_alone),
+        held=held,
+        refusals=tuple(refusals),
+    )
+
+
+def loopback_config(address: str) -> AddressConfig:
+    """Return how a VIP is set on lo: IPv4 scope host; IPv6 deprecated, so that it is never chosen as a source."""
+    return AddressConfig(SCOPE_GLOBAL, deprecated=True) if ":" in address else AddressConfig(SCOPE_HOST)
+
+
+def loopback_addresses(wanted: Desired, actual: KernelState) -> tuple[str, ...]:
+    """Return the VIPs that are safely on lo: with guard route and, for IPv4, silent ARP; sorted."""
+    quiet = silent(actual.sysctls)
+    return tuple(
+        sorted(
+            key.address
+            for key in wanted.addresses
+            if key in actual.addresses
+            and RouteKey(key.address) in actual.routes
+            and (quiet or family(key.address) == AF_INET6)
+        )
+    )
+
+
+def in_service(tables: Iterable[DirectorTableSpec], actual: KernelState) -> frozenset[CheckKey]:
+    """Return the checks whose destination the kernel serves with a weight above 0: they start as up."""
+    found: set[CheckKey] = set()
+    for table in tables:
+        if table.health_check is None:
+            continue
+        for entry in table.destinations:
+            for key in destination_keys(table, entry):
+                config = actual.destinations.get(key)
+                if config is not None and config.weight > 0:
+                    found.add(CheckKey(entry.address, key.port, table.health_check))
+    return frozenset(found)
+
+
+def reserved_addresses(interfaces: Iterable[InterfaceReport], next_hops: Iterable[str]) -> dict[str, str]:
+    """Return the addresses that can be no VIP on this node, with what they are, for people.
+
+    `interfaces` are the node's own addresses, VIPs of ours left out.
+    """
+    result = dict.fromkeys(next_hops, "a next hop of this node's routes")
+    for interface in interfaces:
+        for text in interface.addresses:
+            own = ipaddress.ip_interface(text)
+            network = own.network
+            if network.version == 4 and network.prefixlen <= 30:  # noqa: PLR2004 - RFC 3021: /31 has neither
+                result[str(network.network_address)] = f"the network address of {network}"
+                result[str(network.broadcast_address)] = f"the broadcast address of {network}"
+            result[str(own.ip)] = f"this node's own address on {interface.name}"
+    return result
+
+
+class _Tables:
+    """Collects the IPVS entries of tables."""
+
+    def __init__(self, health: HealthView) -> None:
+        self._health = health
+        self._owner: dict[ServiceKey, str] = {}
+        self.services: dict[ServiceKey, ServiceConfig] = {}
+        self.destinations: dict[DestinationKey, DestinationConfig] = {}
+        self.uncertain: set[DestinationKey] = set()
+        self.failed: set[DestinationKey] = set()
+
+    def add(self, name: str, table: DirectorTableSpec) -> Iterable[Refusal]:
+        """Add one table; a port that another table has already is left to that one."""
+        config = ServiceConfig(table.scheduler, prefix_length=128 if family(table.address) == AF_INET6 else 32)
+        for port in table.ports:
+            key = service_key(table, port)
+            if key in self._owner:
+                message = f"{table.address} port {port.port}/{port.protocol} belongs to {self._owner[key]}"
+                yield Refusal(Reason.PORT_CLAIMED, message, table.address, name)
+                continue
+            self._owner[key] = name
+            self.services[key] = config
+            for entry in table.destinations:
+                self._destination(table, entry, DestinationKey(key, entry.address, port.port))
+
+    def _destination(self, table: DirectorTableSpec, entry: TableDestination, key: DestinationKey) -> None:
+        check = table.health_check
+        health = Health.UP
+        if check is not None:
+            health = self._health.get(CheckKey(entry.address, key.port, check), Health.UNKNOWN)
+        if health is Health.DOWN and table.on_failure is OnFailure.REMOVE:
+            self.failed.add(key)
+            return
+        weight = 0 if health is Health.DOWN else entry.weight
+        self.destinations[key] = DestinationConfig(weight)
+        if health is Health.UNKNOWN:
+            self.uncertain.add(key)
+
+
+def _arp_rules(backend: Iterable[str]) -> dict[SysctlKey, SysctlRule]:
+    if any(family(address) == AF_INET for address in backend):
+        return {rule.key: rule for rule in ARP_RULES}
+    return {}
+
+
+def _known_addresses(ledger: Ledger) -> frozenset[str]:
+    """Return the VIPs that this node serves already: what vanishes or changes later revokes nothing."""
+    keys = (*ledger.addresses, *(key for key, _ in ledger.adopted_addresses), *ledger.held, *ledger.adopted_held)
+    services = (*ledger.services, *(key for key, _ in ledger.adopted_services))
+    return frozenset(key.address for key in keys) | frozenset(key.address for key in services)
+
+
+def _reserved_text(address: str, what: str) -> str:
+    return f"{address} is {what}; it cannot be a VIP here"

@@ -1,0 +1,87 @@
+"""Health of destinations: a pure state machine, results in, state out.
+
+One machine runs per `CheckKey`; equal checks of several services share it. A first result decides at once,
+later ones need `rise` successes or `fall` failures in a row. What the kernel already serves starts as up, so
+that the restart of an agent withdraws nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from lvs_dr.core.table import DirectorTableSpec, TableHealthCheck
+
+
+class Health(StrEnum):
+    """What is known of one destination's port."""
+
+    UNKNOWN = "Unknown"  # no result yet: changes nothing in the kernel
+    UP = "Up"
+    DOWN = "Down"
+
+
+class CheckKey(NamedTuple):
+    """What is checked, and how: a port of a real server's own address."""
+
+    address: str
+    port: int
+    check: TableHealthCheck
+
+
+class CheckState(Struct, frozen=True):
+    """The machine's state: the verdict, and how many results in a row speak against it."""
+
+    health: Health = Health.UNKNOWN
+    against: int = 0
+
+
+HealthView = Mapping[CheckKey, Health]
+
+
+def initial(*, in_service: bool) -> CheckState:
+    """Return the state a check starts with; `in_service`: the kernel has the destination with a weight above 0."""
+    return CheckState(Health.UP if in_service else Health.UNKNOWN)
+
+
+def step(state: CheckState, check: TableHealthCheck, *, success: bool) -> CheckState:
+    """Return the state after one more result."""
+    verdict = Health.UP if success else Health.DOWN
+    if state.health is Health.UNKNOWN:
+        return CheckState(verdict)
+    if state.health is verdict:
+        return CheckState(verdict)
+    against = state.against + 1
+    needed = check.rise if success else check.fall
+    return CheckState(verdict) if against >= needed else CheckState(state.health, against)
+
+
+def check_keys(table: DirectorTableSpec) -> tuple[CheckKey, ...]:
+    """Return the checks a table asks for: each port of each destination; none without a health check."""
+    check = table.health_check
+    if check is None:
+        return ()
+    ports = sorted({port.port for port in table.ports})
+    return tuple(CheckKey(entry.address, port, check) for entry in table.destinations for port in ports)
+
+
+def carry_over(
+    states: Mapping[CheckKey, CheckState], wanted: Iterable[CheckKey], in_service: Iterable[CheckKey] = ()
+) -> dict[CheckKey, CheckState]:
+    """Return the states of the wanted checks: kept, also when only settings changed; new ones start afresh.
+
+    Of several old checks of the same address and port the worst verdict is carried to new settings.
+    """
+    order = (Health.UP, Health.UNKNOWN, Health.DOWN)
+    by_target: dict[tuple[str, int], CheckState] = {}
+    for key, state in states.items():
+        known = by_target.get(key[:2])
+        if known is None or order.index(state.health) > order.index(known.health):
+            by_target[key[:2]] = CheckState(state.health)
+    serving = frozenset(in_service)
+    result: dict[CheckKey, CheckState] = {}
+    for key in wanted:
+        kept = states.get(key) or by_target.get(key[:2])
+        result[key] = kept if kept is not None else initial(in_service=key in serving)
+    return result

@@ -1,0 +1,35 @@
+"""The store's cross-references, so that one changed object does not cost a look at all others."""
+
+from dataclasses import dataclass, field
+
+from lvs_dr.core.objects import Key
+
+Label = tuple[str, str, str]
+"""Namespace, label key, label value; ("namespace", "", "") where no label narrows the choice."""
+
+
+@dataclass(slots=True)
+class Index:
+    """Only `core.indexing` changes it; a value that nothing refers to has no entry. Keys of LVSNodes are node names."""
+
+    services_by_address: dict[str, set[Key]] = field(default_factory=dict)
+    services_by_namespace: dict[str, set[Key]] = field(default_factory=dict)
+    services_by_group: dict[str, set[Key]] = field(default_factory=dict)
+    services_by_label: dict[Label, set[Key]] = field(default_factory=dict)  # by one label of their selector
+    real_servers_by_namespace: dict[str, set[Key]] = field(default_factory=dict)
+    real_servers_by_label: dict[Label, set[Key]] = field(default_factory=dict)
+    real_servers_by_node: dict[str, set[Key]] = field(default_factory=dict)
+    real_servers_by_address: dict[str, set[Key]] = field(default_factory=dict)  # addresses they name themselves
+    tables_by_address: dict[str, set[Key]] = field(default_factory=dict)
+    tables_by_group: dict[str, set[Key]] = field(default_factory=dict)
+    tables_by_node: dict[str, set[Key]] = field(default_factory=dict)  # with a destination on the node
+    tables_by_destination: dict[str, set[Key]] = field(default_factory=dict)  # with a destination at the address
+    nodes_by_group: dict[str, set[str]] = field(default_factory=dict)  # the group's selector matches, first by name
+    nodes_by_internal_address: dict[str, set[str]] = field(default_factory=dict)  # Node.status.addresses
+    lvs_nodes_by_group: dict[str, set[str]] = field(default_factory=dict)  # told to direct for the group
+    holders_by_address: dict[str, set[str]] = field(default_factory=dict)  # announce the VIP, or may still
+    backends_by_address: dict[str, set[str]] = field(default_factory=dict)  # told to carry the VIP on lo
+    nodes_by_own_address: dict[str, set[str]] = field(default_factory=dict)  # as the agents report
+    nodes_by_next_hop: dict[str, set[str]] = field(default_factory=dict)
+    nodes_by_edge: dict[str, set[str]] = field(default_factory=dict)  # network and broadcast addresses on link
+    programmers: dict[str, set[str]] = field(default_factory=dict)  # one entry "": may have IPVS services

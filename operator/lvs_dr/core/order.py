@@ -1,0 +1,190 @@
+"""The order between nodes: who has to have reported what before the next step is taken.
+
+    a destination enters a table    once its node has reported the VIP on lo, and the directors' LVSNodes name the table
+    a VIP leaves a backend's lo     once no director can still send to it
+    a VIP goes to a director        once nobody else can still announce it
+
+Agents act on what they read some time ago and tell some time later, so an old report proves nothing. What does:
+a report made from the LVSNode's present generation (`follows`). Whatever could have been done in between and left
+no trace in a report is kept in LVSNode.spec (`director.tables`, `releasing`). A Node that is gone counts no more;
+one that exists but does not report is waited for, without limit.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+
+from lvs_dr.core.decisions import Verdict
+from lvs_dr.core.directors import directors, follows
+from lvs_dr.core.node import DirectorRole, LVSNodeSpec, Releasing, TableReport, table_key, table_name
+from lvs_dr.core.reasons import Reason
+from lvs_dr.core.world import NodeRecord, TableRecord, World
+
+_CLEAR = Verdict(True, Reason.ACCEPTED)
+
+
+def may_enter(world: World, address: str, node: str) -> Verdict:
+    """Tell whether `node` carries the VIP, so that a destination on it may enter; if not, what it waits for."""
+    record = world.lvs_nodes.get(node)
+    if record is None or address not in record.spec.backend_addresses:
+        return Verdict(False, Reason.WAITING_FOR_BACKEND, f"node {node} is about to be told to carry {address} on lo")
+    if record.status is None or not follows(record) or address not in record.status.loopback_addresses:
+        return Verdict(False, Reason.WAITING_FOR_BACKEND, _not_on_lo(record, address))
+    return _CLEAR
+
+
+def _not_on_lo(record: NodeRecord, address: str) -> str:
+    text = f"waiting for the lvs-agent on node {record.name} to report {address} on lo"
+    if record.spec.paused:
+        return f"{text}; the node is paused: remove its annotation lvs-operator.io/paused"
+    for problem in record.status.problems if record.status is not None else ():
+        if problem.address == address:
+            return f"{text}; it says {problem.reason}: {problem.message}"
+    return text
+
+
+def unlisted(world: World, table: TableRecord) -> Verdict:
+    """Tell whether the LVSNode of every director names the table: before that no node's destination enters it.
+
+    Named first, its removal changes the LVSNode's generation, so that a director that has programmed the table
+    but never told so is noticed (`Release`).
+    """
+    name, group = table_name(table.key), table.spec.director_group
+    for node in directors(world, group):
+        record = world.lvs_nodes.get(node)
+        if record is None or not record.spec.decided:
+            continue
+        role = record.spec.director
+        if role is None or role.group != group or not _in_sorted(name, role.tables):
+            return Verdict(False, Reason.WAITING_FOR_DIRECTOR, f"director {node} is about to be told of {table.key}")
+    return _CLEAR
+
+
+def _in_sorted(name: str, names: tuple[str, ...]) -> bool:
+    at = bisect_left(names, name)
+    return at < len(names) and names[at] == name
+
+
+class Release:
+    """Answers for one world whether a VIP may leave a backend. Looks at each director once."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._behind: Verdict | None = None
+        self._reports: dict[str, Mapping[str, TableReport]] = {}
+
+    def may_drop(self, node: str, address: str) -> Verdict:
+        """Tell whether `address` may leave lo of `node`; if not, who is in the way."""
+        tables = [self._world.tables[key] for key in sorted(self._world.tables_by_address.get(address, ()))]
+        for table in tables:
+            if any(destination.node == node for destination in table.spec.destinations):
+                return Verdict(False, Reason.IN_SERVICE, f"{table.key} sends to it")
+        if self._behind is None:
+            self._behind = self._who_is_behind()
+        if not self._behind.ok:
+            return self._behind
+        for director, reports in self._reports.items():
+            for table in tables:
+                if not self._has_it(director, reports, table):
+                    text = f"director {director} has not reported {table.key} without it"
+                    return Verdict(False, Reason.WAITING_FOR_DIRECTOR, text)
+        return _CLEAR
+
+    def _has_it(self, director: str, reports: Mapping[str, TableReport], table: TableRecord) -> bool:
+        role = self._world.lvs_nodes[director].spec.director
+        report = reports.get(table_name(table.key))
+        if role is None or role.group != table.spec.director_group:
+            return report is None
+        return report is not None and report.generation == table.generation
+
+    def _who_is_behind(self) -> Verdict:
+        world = self._world
+        names = set(world.index.programmers.get("", ())).union(*world.index.nodes_by_group.values())
+        for name in sorted(names & world.nodes.keys()):
+            record = world.lvs_nodes.get(name)
+            if record is None or record.status is None:
+                if name in world.silent:
+                    continue  # no agent ever reported there
+                return Verdict(False, Reason.WAITING_FOR_DIRECTOR, f"director {name} has not reported yet")
+            if not follows(record):
+                return Verdict(False, Reason.WAITING_FOR_DIRECTOR, _behind(world, name))
+            reports = {report.table: report for report in record.status.tables}
+            if table := self._unknown(record, reports):
+                text = f"director {name} has not reported what became of the table {table}"
+                return Verdict(False, Reason.WAITING_FOR_DIRECTOR, text)
+            self._reports[name] = reports
+        return _CLEAR
+
+    def _unknown(self, record: NodeRecord, reports: Mapping[str, TableReport]) -> str:
+        """Return a table of which the director does not say, or the controller not know, what it has in the kernel."""
+        role = record.spec.director
+        told = role.tables if role is not None else ()
+        for name in sorted({*told, *reports}):
+            table, report = self._world.tables.get(table_key(name)), reports.get(name)
+            if table is None or report is None or not is_of(report, table):
+                return name
+        return ""
+
+
+def is_of(report: TableReport, table: TableRecord) -> bool:
+    """Tell whether the report is about this very DirectorTable and not about a namesake before it."""
+    return report.uid in ("", table.uid)
+
+
+def _behind(world: World, node: str) -> str:
+    if node in world.silent:
+        return f"director {node} does not report: bring it back, or delete its Node if it is gone for good"
+    return f"waiting for a report of director {node}"
+
+
+def may_announce(world: World, node: str, address: str) -> Verdict:
+    """Tell whether `node` may be given the VIP; if not, who has to let go of it first."""
+    for name in sorted(world.index.holders_by_address.get(address, ())):
+        if name != node and name in world.nodes:
+            text = f"{address} is still held by node {name}"
+            if name in world.silent:
+                text += ", which does not report: bring it back, or delete its Node if it is gone for good"
+            return Verdict(False, Reason.WAITING_FOR_RELEASE, text)
+    return _CLEAR
+
+
+def releasing(world: World, record: NodeRecord, role: DirectorRole | None) -> Releasing | None:
+    """Return what stays noted of VIPs and tables that the node had, given its new role."""
+    spec, status = record.spec, record.status
+    known = spec.releasing or Releasing()
+    before = spec.director.addresses if spec.director is not None else ()
+    if not spec.decided and status is not None:
+        before = status.held_addresses
+    after = role.addresses if role is not None else ()
+    addresses = {*before, *known.addresses} - set(after)
+    group = known.group
+    if follows(record) and status is not None:
+        # The report was made from this spec, so what is in neither of them is gone.
+        addresses -= set(known.addresses) - set(before) - set(status.held_addresses)
+        if (spec.director is None or spec.director.group != group) and _own_tables(world, spec, status.tables):
+            group = ""
+    if spec.director is not None and (role is None or role.group != spec.director.group):
+        group = spec.director.group
+    if not addresses and not group:
+        return None
+    return Releasing(addresses=tuple(sorted(addresses)), group=group)
+
+
+def _own_tables(world: World, spec: LVSNodeSpec, reports: tuple[TableReport, ...]) -> bool:
+    """Tell whether all reported tables are those of the group the node directs for now."""
+    group = spec.director.group if spec.director is not None else ""
+    for report in reports:
+        table = world.tables.get(table_key(report.table))
+        if table is None or table.spec.director_group != group:
+            return False
+    return True
+
+
+def leaving(world: World) -> frozenset[str]:
+    """Return the nodes that carry a VIP on lo which no table needs there any more, or not yet."""
+    found: set[str] = set()
+    index = world.index
+    for address, nodes in index.backends_by_address.items():
+        tables = index.tables_by_address.get(address, ())
+        needed = {each.node for key in tables for each in world.tables[key].spec.destinations}
+        found |= nodes - needed
+    return frozenset(found)

@@ -1,0 +1,333 @@
+"""Mistakes that users make, and the text that tells them: one table for the API server and for parsing.
+
+`said` is what `kubectl apply --server-side` prints after the object's name; `client` what `kubectl apply` prints,
+where that differs. `parsed` says whether parsing an object that the API server holds all the same (from before a rule
+existed) refuses it too: fields that nobody knows are ignored there.
+"""
+
+from typing import Any, NamedTuple
+
+from lvs_dr.api import kinds
+from lvs_dr.api.models import director_group, real_server, rules, selector, virtual_service
+from lvs_dr.api.models.fields import BAD_NAME
+
+Spec = dict[str, Any]
+LABELS = {"matchLabels": {"pool": "web"}}
+SCHEDULERS = ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"]
+NAMESPACE = "lvs-crds"
+INVALID = "Invalid value: "
+
+
+class Refusal(NamedTuple):
+    """One mistake."""
+
+    kind: kinds.Kind
+    name: str
+    spec: Spec
+    said: str
+    client: str = ""
+    parsed: bool = True
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The object as a user would write it."""
+        return manifest(self.kind, self.name, self.spec)
+
+
+def manifest(kind: kinds.Kind, name: str, spec: Spec) -> dict[str, Any]:
+    """Return an object of a kind."""
+    return {"apiVersion": kinds.API_VERSION, "kind": kind.kind, "metadata": {"name": name}, "spec": spec}
+
+
+def service_spec(**changes: Any) -> Spec:
+    """Return a good VirtualService spec with changes; a field set to None is left out."""
+    spec = {"address": "192.0.2.10", "ports": [{"port": 80}], "realServers": {"selector": LABELS}} | changes
+    return {field: value for field, value in spec.items() if value is not None}
+
+
+def _service(name: str, said: str, *, client: str = "", parsed: bool = True, **changes: Any) -> Refusal:
+    return Refusal(kinds.VIRTUAL_SERVICE, name, service_spec(**changes), said, client, parsed)
+
+
+def _address(name: str, address: str, message: str) -> Refusal:
+    return _service(name, f'spec.address: {INVALID}"{address}": {message}', address=address)
+
+
+def _selector(name: str, said: str, chosen: Any, *, client: str = "", parsed: bool = True) -> Refusal:
+    realservers = {"selector": chosen}
+    said = said.replace("SELECTOR", "spec.realServers.selector")
+    return _service(name, said, client=client, parsed=parsed, realServers=realservers)
+
+
+def _server(name: str, said: str, **spec: Any) -> Refusal:
+    return Refusal(kinds.REAL_SERVER, name, spec, said)
+
+
+def _group(name: str, said: str, *, client: str = "", parsed: bool = True, **changes: Any) -> Refusal:
+    spec = {"nodeSelector": LABELS} | changes
+    return Refusal(kinds.DIRECTOR_GROUP, name, spec, said, client, parsed)
+
+
+def _unsupported(field: str, value: str, supported: list[str]) -> str:
+    return f'{field}: Unsupported value: "{value}": supported values: ' + ", ".join(f'"{each}"' for each in supported)
+
+
+def _range(field: str, value: int, bound: str) -> str:
+    return f"{field}: {INVALID}{value}: {field} in body should be {bound}"
+
+
+def _undeclared(kind: str, name: str, field: str) -> tuple[str, str]:
+    """Texts for a misspelt field, server-side and client-side."""
+    where = f"{NAMESPACE}/{name}" if kind != "DirectorGroup" else f"/{name}"
+    patch = f"failed to create typed patch object ({where}; {kinds.API_VERSION}, Kind={kind})"
+    return (
+        f"{patch}: .{field}: field not declared in schema",
+        f'{kind} in version "v1alpha1" cannot be handled as a {kind}: strict decoding error: unknown field "{field}"',
+    )
+
+
+def _misspelt(name: str, field: str, **changes: Any) -> Refusal:
+    said, client = _undeclared("VirtualService", name, field)
+    return _service(name, said, client=client, parsed=False, **changes)
+
+
+_NO_TCP = virtual_service.NO_CHECK
+_EXPRESSIONS = "SELECTOR.matchExpressions[0]"
+
+ADDRESSES = [
+    _address("octet-too-large", "192.0.2.300", rules.NOT_AN_ADDRESS),
+    _address("with-prefix-length", "192.0.2.10/32", rules.NOT_AN_ADDRESS),
+    _address("with-zone", "fe80::1%eth0", rules.NOT_AN_ADDRESS),
+    _address("ipv4-mapped", "::ffff:192.0.2.1", rules.NOT_AN_ADDRESS),
+    _address("host-name", "www.example.com", rules.NOT_AN_ADDRESS),
+    _address("leading-zero", "192.0.2.010", rules.NOT_AN_ADDRESS),
+    _address("unspecified", "0.0.0.0", rules.NOT_UNICAST),
+    _address("unspecified-v6", "::", rules.NOT_UNICAST),
+    _address("loopback", "127.0.0.1", rules.NOT_UNICAST),
+    _address("multicast", "224.0.0.1", rules.NOT_UNICAST),
+    _address("broadcast", "255.255.255.255", rules.NOT_UNICAST),
+    _address("link-local", "169.254.10.1", rules.NOT_UNICAST),
+    _address("link-local-v6", "fe80::1", rules.NOT_UNICAST),
+    _service(
+        "not-canonical",
+        f'spec.address: {INVALID}"2001:DB8::10": {rules.NOT_CANONICAL}',
+        address="2001:DB8::10",
+        parsed=False,
+    ),
+    _service("no-address", "spec.address: Required value", address=None),
+    _service("long-address", "spec.address: Too long: may not be more than 45 bytes", address="1" * 46),
+]
+
+PORTS = [
+    _service("port-0", _range("spec.ports[0].port", 0, "greater than or equal to 1"), ports=[{"port": 0}]),
+    _service("port-70000", _range("spec.ports[0].port", 70000, "less than or equal to 65535"), ports=[{"port": 70000}]),
+    _service(
+        "port-by-name",
+        "failed to create typed patch object (lvs-crds/port-by-name; lvs-operator.io/v1alpha1, Kind=VirtualService):"
+        " .spec.ports[0].port: expected numeric (int or float), got string",
+        client=f'spec.ports[0].port: {INVALID}"string": spec.ports[0].port in body must be of type integer: "string"',
+        ports=[{"port": "http"}],
+    ),
+    _service("no-ports", "spec.ports: Required value", ports=None),
+    _service("empty-ports", f"spec.ports: {INVALID}0: spec.ports in body should have at least 1 items", ports=[]),
+    _service(
+        "too-many-ports",
+        "spec.ports: Too many: 33: must have at most 32 items",
+        ports=[{"port": port} for port in range(1, 34)],
+    ),
+    _service(
+        "lower-case-protocol",
+        _unsupported("spec.ports[0].protocol", "tcp", ["TCP", "UDP", "SCTP"]),
+        ports=[{"port": 80, "protocol": "tcp"}],
+    ),
+    _service(
+        "duplicate-port",
+        f"spec.ports: {INVALID}{virtual_service.DUPLICATE_PORT}",
+        ports=[{"port": 80}, {"port": 81}, {"port": 80, "protocol": "TCP"}],
+    ),
+    _service(
+        "duplicate-udp-port",
+        f"spec.ports: {INVALID}{virtual_service.DUPLICATE_PORT}",
+        ports=[{"port": 53}, {"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "UDP"}],
+    ),
+    _service(
+        "duplicate-port-name",
+        f"spec.ports: {INVALID}{virtual_service.DUPLICATE_NAME}",
+        ports=[{"port": 80, "name": "web"}, {"port": 81, "name": "web"}],
+    ),
+    _service(
+        "bad-port-name",
+        f'spec.ports[0].name: {INVALID}"Web": {virtual_service.BAD_PORT_NAME}',
+        parsed=False,
+        ports=[{"port": 80, "name": "Web"}],
+    ),
+]
+
+CHECKS = [
+    _service("empty-check", f"spec.healthCheck: {INVALID}{_NO_TCP}", healthCheck={}),
+    _service(
+        "bare-tcp",
+        f'spec.healthCheck.tcp: {INVALID}"null": spec.healthCheck.tcp in body must be of type object: "null"',
+        client=f"spec.healthCheck: {INVALID}{_NO_TCP}",
+        healthCheck={"tcp": None},
+    ),
+    _service(
+        "tcp-with-settings",
+        "spec.healthCheck.tcp: Too many: 1: must have at most 0 items",
+        client=_undeclared("VirtualService", "", "spec.healthCheck.tcp.port")[1],
+        parsed=False,
+        healthCheck={"tcp": {"port": 80}},
+    ),
+    _misspelt("check-of-later", "spec.healthCheck.http", healthCheck={"tcp": {}, "http": {}}),
+    _service(
+        "check-of-udp",
+        f"spec.healthCheck.tcp: {INVALID}{virtual_service.TCP_ONLY}",
+        healthCheck={"tcp": {}},
+        ports=[{"port": 53}, {"port": 53, "protocol": "UDP"}],
+    ),
+    _service(
+        "timeout-beyond-interval",
+        f"spec.healthCheck.timeoutSeconds: {INVALID}{virtual_service.TIMEOUT_TOO_LONG}",
+        healthCheck={"tcp": {}, "timeoutSeconds": 3},
+    ),
+    _service(
+        "fall-0",
+        _range("spec.healthCheck.fall", 0, "greater than or equal to 1"),
+        healthCheck={"tcp": {}, "fall": 0},
+    ),
+    _service(
+        "interval-over-an-hour",
+        _range("spec.healthCheck.intervalSeconds", 3601, "less than or equal to 3600"),
+        healthCheck={"tcp": {}, "intervalSeconds": 3601},
+    ),
+]
+
+CHOICES = [
+    _service("unknown-scheduler", _unsupported("spec.scheduler", "wwrr", SCHEDULERS), scheduler="wwrr"),
+    _service("unknown-on-failure", _unsupported("spec.onFailure", "Delete", ["Remove", "Quiesce"]), onFailure="Delete"),
+    _misspelt("misspelt-field", "spec.shceduler", shceduler="rr"),
+    _misspelt("field-of-later", "spec.persistence", persistence={"timeoutSeconds": 300}),
+    _service(
+        "bad-group-name", f'spec.directorGroup: {INVALID}"Edge!": {BAD_NAME}', parsed=False, directorGroup="Edge!"
+    ),
+    _service("empty-group-name", f'spec.directorGroup: {INVALID}"": {BAD_NAME}', parsed=False, directorGroup=""),
+]
+
+SELECTORS = [
+    _service("no-selector", "spec.realServers.selector: Required value", realServers={}),
+    _selector("empty-selector", f"SELECTOR: {INVALID}{selector.EMPTY_SELECTOR}", {}),
+    _selector("selector-without-labels", f"SELECTOR: {INVALID}{selector.EMPTY_SELECTOR}", {"matchLabels": {}}),
+    _selector(
+        "labels-without-match-labels",
+        _undeclared("VirtualService", "labels-without-match-labels", "spec.realServers.selector.pool")[0],
+        {"pool": "web"},
+        client=_undeclared("VirtualService", "", "spec.realServers.selector.pool")[1],
+    ),
+    _selector(
+        "bad-label-key",
+        f"SELECTOR.matchLabels: {INVALID}{selector.BAD_KEY}",
+        {"matchLabels": {"a b": "x"}},
+        parsed=False,
+    ),
+    _selector(
+        "bad-label-value",
+        f'SELECTOR.matchLabels[a]: {INVALID}"x y": {selector.BAD_VALUE}',
+        {"matchLabels": {"a": "x y"}},
+        parsed=False,
+    ),
+    _selector(
+        "in-without-values",
+        f"{_EXPRESSIONS}: {INVALID}{selector.BAD_EXPRESSION}",
+        {"matchExpressions": [{"key": "a", "operator": "In"}]},
+    ),
+    _selector(
+        "exists-with-values",
+        f"{_EXPRESSIONS}: {INVALID}{selector.BAD_EXPRESSION}",
+        {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["x"]}]},
+    ),
+    _selector(
+        "unknown-operator",
+        _unsupported(f"{_EXPRESSIONS}.operator", "Equals", ["In", "NotIn", "Exists", "DoesNotExist"]),
+        {"matchExpressions": [{"key": "a", "operator": "Equals", "values": ["x"]}]},
+    ),
+]
+
+REAL_SERVERS = [
+    _server("no-machine", f"spec: {INVALID}{real_server.NO_MACHINE}"),
+    _server("weight-alone", f"spec: {INVALID}{real_server.NO_MACHINE}", weight=1),
+    _server("empty-addresses", f"spec: {INVALID}{real_server.NO_MACHINE}", addresses=[]),
+    _server("two-of-a-family", f"spec.addresses: {INVALID}{real_server.TWO_OF_A_FAMILY}", addresses=["192.0.2.1"] * 2),
+    _server(
+        "three-addresses",
+        "spec.addresses: Too many: 3: must have at most 2 items",
+        addresses=["192.0.2.1", "2001:db8::1", "2001:db8::2"],
+    ),
+    _server("name-as-address", f'spec.addresses[0]: {INVALID}"web-1": {rules.NOT_AN_ADDRESS}', addresses=["web-1"]),
+    _server(
+        "second-address-bad",
+        f'spec.addresses[1]: {INVALID}"fe80::1": {rules.NOT_UNICAST}',
+        addresses=["192.0.2.1", "fe80::1"],
+    ),
+    _server(
+        "weight-65536", _range("spec.weight", 65536, "less than or equal to 65535"), nodeName="node-1", weight=65536
+    ),
+    _server("weight-negative", _range("spec.weight", -1, "greater than or equal to 0"), nodeName="node-1", weight=-1),
+    _server(
+        "state-of-later",
+        _unsupported("spec.state", "Drain", ["InService", "Maintenance"]),
+        nodeName="node-1",
+        state="Drain",
+    ),
+    Refusal(
+        kinds.REAL_SERVER, "bad-node-name", {"nodeName": "Node_1"}, f'spec.nodeName: {INVALID}"Node_1": {BAD_NAME}',
+        parsed=False,
+    ),
+]  # fmt: skip
+
+_GROUP_LABELS = _undeclared("DirectorGroup", "node-selector-as-in-pods", "spec.nodeSelector.site")
+_NAME = director_group.BAD_INTERFACE_NAME
+
+GROUPS = [
+    _group("empty-node-selector", f"spec.nodeSelector: {INVALID}{selector.EMPTY_SELECTOR}", nodeSelector={}),
+    _group("node-selector-as-in-pods", _GROUP_LABELS[0], client=_GROUP_LABELS[1], nodeSelector={"site": "edge"}),
+    _group("empty-interface", f"spec.interface: {INVALID}{director_group.ONE_INTERFACE}", interface={}),
+    _group(
+        "two-interfaces",
+        f"spec.interface: {INVALID}{director_group.ONE_INTERFACE}",
+        interface={"name": "eth0", "subnet": "192.0.2.0/24"},
+    ),
+    _group("interface-lo", f'spec.interface.name: {INVALID}"lo": {_NAME}', interface={"name": "lo"}, parsed=False),
+    _group(
+        "interface-label",
+        f'spec.interface.name: {INVALID}"eth0:1": {_NAME}',
+        interface={"name": "eth0:1"},
+        parsed=False,
+    ),
+    _group(
+        "interface-too-long",
+        "spec.interface.name: Too long: may not be more than 15 bytes",
+        interface={"name": "a" * 16},
+    ),
+    _group(
+        "subnet-with-host-bits",
+        f'spec.interface.subnet: {INVALID}"192.0.2.7/24": {rules.HOST_BITS}',
+        interface={"subnet": "192.0.2.7/24"},
+    ),
+    _group(
+        "subnet-without-length",
+        f'spec.interface.subnet: {INVALID}"192.0.2.0": {rules.NOT_A_NETWORK}',
+        interface={"subnet": "192.0.2.0"},
+    ),
+    _group(
+        "netmask",
+        f'spec.allowedAddresses[1]: {INVALID}"192.0.2.0/255.255.255.0": {rules.NOT_A_NETWORK}',
+        allowedAddresses=["192.0.2.0/24", "192.0.2.0/255.255.255.0"],
+    ),
+    _group(
+        "prefix-too-long",
+        f'spec.allowedAddresses[0]: {INVALID}"192.0.2.0/33": {rules.NOT_A_NETWORK}',
+        allowedAddresses=["192.0.2.0/33"],
+    ),
+]
+
+REFUSALS = ADDRESSES + PORTS + CHECKS + CHOICES + SELECTORS + REAL_SERVERS + GROUPS

@@ -1,0 +1,97 @@
+"""Everything the repository tells a user to apply is accepted by a real API server, without a warning."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lvs_lab.controlplane import LocalControlPlane
+
+ROOT = Path(__file__).parents[2]
+KUSTOMIZATIONS = ["manifests/base", "manifests/cleanup"]
+STRICT = ("--server-side", "--force-conflicts", "--validate=strict")
+
+
+@pytest.fixture(scope="module")
+def server(api_server: LocalControlPlane) -> LocalControlPlane:
+    """The API server with manifests/base applied."""
+    api_server.kubectl("apply", *STRICT, "-k", str(ROOT / "manifests/base"))
+    api_server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    return api_server
+
+
+@pytest.mark.parametrize("path", KUSTOMIZATIONS)
+def test_kustomizations_apply_strictly(server: LocalControlPlane, path: str) -> None:
+    """A misspelt field would be dropped in silence: strict validation takes every manifest, with no warning."""
+    done = server.kubectl("apply", *STRICT, "--dry-run=server", "-k", str(ROOT / path))
+    assert "Warning" not in done.stderr, done.stderr
+
+
+def test_the_component_narrows_the_agents(server: LocalControlPlane, tmp_path: Path) -> None:
+    """Sites that do not want an agent on every node get the component to work with the base."""
+    here = tmp_path / "site"
+    here.mkdir()
+    relative = Path("../" * (len(here.parts) - 1)) / ROOT.relative_to("/")
+    content = {
+        "resources": [str(relative / "manifests/base")],
+        "components": [str(relative / "manifests/components/labelled-nodes")],
+    }
+    (here / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    done = server.kubectl("kustomize", str(here))
+    agent = next(item for item in yaml.safe_load_all(done.stdout) if item["kind"] == "DaemonSet")
+    terms = agent["spec"]["template"]["spec"]["affinity"]["nodeAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]
+    assert terms["nodeSelectorTerms"][0]["matchExpressions"][0]["key"] == "lvs-operator.io/agent"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("manifests/examples/*.yaml")), ids=lambda path: path.stem)
+def test_examples_apply_strictly(server: LocalControlPlane, path: Path) -> None:
+    """An example that does not apply is worse than none."""
+    done = server.kubectl("apply", *STRICT, "--dry-run=server", "-f", str(path))
+    assert "Warning" not in done.stderr, done.stderr
+
+
+def test_the_kind_example_applies(server: LocalControlPlane) -> None:
+    """What kind/example prints for kind's network is accepted, though kind itself does not run here."""
+    script = (ROOT / "kind/example").read_text()
+    heads, tails = script.split("cat <<YAML\n")[1:3]
+    service = heads.split("\nYAML\n")[0].replace("$vip", "172.18.255.253")
+    servers = tails.split("\nYAML\n")[0].replace("$node", "lvs-dev-worker3")
+    done = server.kubectl("apply", *STRICT, "--dry-run=server", "-f", "-", stdin=service + "\n" + servers)
+    assert "Warning" not in done.stderr, done.stderr
+
+
+def test_users_get_their_rights_by_the_clusters_own_roles(server: LocalControlPlane) -> None:
+    """A namespace's editor may write services and real servers, a viewer may read them, neither a DirectorGroup."""
+    for role in ("view", "edit"):
+        server.kubectl("create", "rolebinding", f"may-{role}", f"--clusterrole={role}", f"--user={role}er", check=False)
+
+    def can(user: str, verb: str, kind: str) -> bool:
+        argv = ("auth", "can-i", verb, f"{kind}.lvs-operator.io", f"--as={user}", "-n", "default", "-q")
+        return server.kubectl(*argv, check=False).returncode == 0
+
+    assert can("editer", "create", "virtualservices")
+    assert can("editer", "delete", "realservers")
+    assert not can("editer", "patch", "directortables")
+    assert not can("editer", "create", "directorgroups")
+    assert can("viewer", "list", "virtualservices")
+    assert not can("viewer", "create", "virtualservices")
+
+
+def test_the_controller_and_the_agent_have_no_more_than_they_need(server: LocalControlPlane) -> None:
+    """Least rights: neither may read Secrets or write what users write; the agent may not read users' objects."""
+    controller, agent = (f"--as=system:serviceaccount:lvs-system:lvs-{name}" for name in ("controller", "agent"))
+
+    def can(who: str, *argv: str) -> bool:
+        return server.kubectl("auth", "can-i", *argv, who, "-q", check=False).returncode == 0
+
+    for who in (controller, agent):
+        assert not can(who, "get", "secrets", "-n", "lvs-system")
+        assert not can(who, "patch", "virtualservices.lvs-operator.io")
+        assert not can(who, "patch", "nodes")
+        assert not can(who, "create", "pods", "-n", "lvs-system")
+    assert not can(agent, "list", "virtualservices.lvs-operator.io")
+    assert not can(agent, "patch", "lvsnodes.lvs-operator.io")
+    assert not can(controller, "patch", "lvsnodes.lvs-operator.io", "--subresource=status")
+    assert can(agent, "patch", "lvsnodes.lvs-operator.io", "--subresource=status")

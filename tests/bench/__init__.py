@@ -1,0 +1,1 @@
+"""Measurements: figures with method and spread, never assertions."""

@@ -1,0 +1,232 @@
+"""A stateful kernel for tests: held by the contract tests to what the real one does."""
+
+import errno
+from collections.abc import Callable, Mapping, Sequence
+
+from lvs_dr.agent.kernel import errors
+from lvs_dr.agent.kernel.protocol import Interface
+from lvs_dr.core.arp_settings import ARP_KEYS
+from lvs_dr.core.kernel import (
+    AddressConfig,
+    AddressKey,
+    AddressOp,
+    DestinationConfig,
+    DestinationKey,
+    DestinationOp,
+    Failure,
+    KernelState,
+    Op,
+    RouteKey,
+    RouteOp,
+    ServiceConfig,
+    ServiceKey,
+    ServiceOp,
+    SysctlKey,
+    SysctlOp,
+    Verb,
+)
+from lvs_dr.core.node_order import blocked
+
+SCHEDULERS = frozenset(("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"))
+
+
+class FakeKernel:
+    """Implements agent.kernel.protocol.Kernel. State is public: tests play the part of other programs."""
+
+    def __init__(self) -> None:
+        self.services: dict[ServiceKey, ServiceConfig] = {}
+        self.destinations: dict[DestinationKey, DestinationConfig] = {}
+        self.addresses: dict[AddressKey, AddressConfig] = {}
+        self.routes: set[RouteKey] = set()
+        self.sysctls: dict[SysctlKey, str] = dict.fromkeys(ARP_KEYS, "0")
+        self.connections: dict[DestinationKey, int] = {}
+        self.links: dict[str, Interface] = {"lo": Interface(1, "lo", "", True, ())}
+        self.gateways: set[str] = set()
+        self.boot = "boot-1"
+        self.has_ipvs = True
+        self.schedulers = SCHEDULERS
+        self.read_only: set[SysctlKey] = set()
+        self.refuse: Callable[[Op], int] = lambda _: 0  # errno to answer with; 0 = let it through
+        self.read_error: Exception | None = None
+        self.journal: list[Op] = []  # every operation that changed something
+        self.closed = False
+
+    # What the agent calls
+
+    def read(self, addresses: frozenset[str], *, ipvs: bool) -> KernelState:
+        """Return a copy of the state."""
+        if self.read_error is not None:
+            raise self.read_error
+        told = {
+            key: config for key, config in self.addresses.items() if key.interface == "lo" or key.address in addresses
+        }
+        with_ipvs = ipvs and self.has_ipvs
+        return KernelState(
+            services=dict(self.services) if with_ipvs else {},
+            destinations=dict(self.destinations) if with_ipvs else {},
+            addresses=told,
+            routes=frozenset(self.routes),
+            sysctls=dict(self.sysctls),
+            connections={key: self.connections.get(key, 0) for key in self.destinations} if with_ipvs else {},
+        )
+
+    def apply(self, ops: Sequence[Op]) -> tuple[Failure, ...]:
+        """Carry out what the real kernel would, refuse what it would."""
+        failures: list[Failure] = []
+        for op in ops:
+            failure = blocked(op, failures) or self._apply(op)
+            if failure is not None:
+                failures.append(failure)
+        return tuple(failures)
+
+    def read_sysctls(self) -> Mapping[SysctlKey, str]:
+        """Return the ARP settings."""
+        return dict(self.sysctls)
+
+    def interfaces(self) -> tuple[Interface, ...]:
+        """Return the links with all addresses, host addresses of `self.addresses` included."""
+        return tuple(
+            Interface(
+                link.index,
+                name,
+                link.mac,
+                link.up,
+                (
+                    *link.addresses,
+                    *(f"{k.address}/{128 if ':' in k.address else 32}" for k in self.addresses if k.interface == name),
+                ),
+            )
+            for name, link in self.links.items()
+        )
+
+    def next_hops(self) -> tuple[str, ...]:
+        """Return the gateways."""
+        return tuple(sorted(self.gateways))
+
+    def boot_id(self) -> str:
+        """Return the id of this boot."""
+        return self.boot
+
+    def add_address(self, key: AddressKey, config: AddressConfig) -> Failure | None:
+        """Add an address to any interface."""
+        return self._apply(AddressOp(Verb.ADD, key, config))
+
+    def delete_address(self, key: AddressKey) -> Failure | None:
+        """Delete an address from any interface."""
+        return self._apply(AddressOp(Verb.DELETE, key))
+
+    def close(self) -> None:
+        """Keep the state, as a kernel does."""
+        self.closed = True
+
+    # What happens to a machine
+
+    def reboot(self) -> None:
+        """Lose everything that a reboot loses."""
+        self.__init__()  # type: ignore[misc]
+        self.boot = "boot-2"
+
+    def flush_ipvs(self) -> None:
+        """Do what `ipvsadm -C` does."""
+        self.services.clear()
+        self.destinations.clear()
+
+    def snapshot(self) -> tuple[object, ...]:
+        """Return all state, to compare before and after."""
+        return (
+            dict(self.services), dict(self.destinations), dict(self.addresses), set(self.routes), dict(self.sysctls)
+        )  # fmt: skip
+
+    # How each operation works
+
+    def _apply(self, op: Op) -> Failure | None:
+        code = self.refuse(op)
+        before = self.snapshot()
+        match op:
+            case ServiceOp() | DestinationOp():
+                if not self.has_ipvs:
+                    return errors.ipvs_missing(op)
+                code = code or (self._service(op) if isinstance(op, ServiceOp) else self._destination(op))
+                failure = errors.ipvs_failure(op, code) if code else None
+            case AddressOp():
+                code = code or self._address(op)
+                failure = errors.link_failure(op, code) if code else None
+            case RouteOp():
+                code = code or self._route(op)
+                failure = errors.link_failure(op, code) if code else None
+            case SysctlOp():
+                code = code or self._sysctl(op)
+                failure = errors.sysctl_failure(op, code) if code else None
+        if self.snapshot() != before:
+            self.journal.append(op)
+        return failure
+
+    def _service(self, op: ServiceOp) -> int:
+        present = op.key in self.services
+        if op.verb is Verb.DELETE:
+            if not present:
+                return errno.ESRCH
+            del self.services[op.key]
+            for key in [key for key in self.destinations if key.service == op.key]:
+                del self.destinations[key]
+            return 0
+        assert op.config is not None
+        if op.verb is Verb.ADD and present:
+            return errno.EEXIST
+        if op.verb is Verb.SET and not present:
+            return errno.ESRCH
+        if op.config.scheduler not in self.schedulers:
+            return errno.ENOENT
+        self.services[op.key] = op.config
+        return 0
+
+    def _destination(self, op: DestinationOp) -> int:
+        if op.key.service not in self.services:
+            return errno.ESRCH
+        present = op.key in self.destinations
+        if op.verb is Verb.ADD and present:
+            return errno.EEXIST
+        if op.verb is not Verb.ADD and not present:
+            return errno.ENOENT
+        if op.verb is Verb.DELETE:
+            del self.destinations[op.key]
+        else:
+            assert op.config is not None
+            self.destinations[op.key] = op.config
+        return 0
+
+    def _address(self, op: AddressOp) -> int:
+        if op.key.interface not in self.links:
+            return errno.ENODEV
+        present = op.key in self.addresses
+        if op.verb is Verb.DELETE:
+            if not present:
+                return errno.EADDRNOTAVAIL
+            del self.addresses[op.key]
+            return 0
+        assert op.config is not None
+        if op.verb is Verb.ADD and present:
+            return errno.EEXIST
+        scope = self.addresses[op.key].scope if present else op.config.scope  # cannot be edited in place
+        self.addresses[op.key] = AddressConfig(scope, op.config.deprecated)
+        return 0
+
+    def _route(self, op: RouteOp) -> int:
+        present = op.key in self.routes
+        if op.verb is Verb.DELETE:
+            if not present:
+                return errno.ESRCH
+            self.routes.remove(op.key)
+            return 0
+        if present:
+            return errno.EEXIST
+        self.routes.add(op.key)
+        return 0
+
+    def _sysctl(self, op: SysctlOp) -> int:
+        if op.key in self.read_only:
+            return errno.EROFS
+        if op.key not in self.sysctls:
+            return errno.ENOENT
+        self.sysctls[op.key] = op.value
+        return 0

@@ -1,0 +1,288 @@
+"""Bodies of the API server to the values that core decides on."""
+
+import ipaddress
+import json
+import logging
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lvs_dr.api import kinds, translate
+from lvs_dr.core.node import DirectorRole, LVSNodeSpec, LVSNodeStatus
+from lvs_dr.core.objects import (
+    DirectorGroup,
+    HealthCheck,
+    InterfaceChoice,
+    Invalid,
+    Key,
+    OnFailure,
+    Operator,
+    Port,
+    Protocol,
+    RealServer,
+    RealServerState,
+    Requirement,
+    Selector,
+    VirtualService,
+)
+from lvs_dr.core.table import DirectorTableSpec, TableDestination, TablePort
+from tests.api.refusals import REFUSALS, Refusal, service_spec
+
+PARSERS: dict[kinds.Kind, Any] = {
+    kinds.VIRTUAL_SERVICE: translate.virtual_service,
+    kinds.REAL_SERVER: translate.real_server,
+    kinds.DIRECTOR_GROUP: translate.director_group,
+}
+
+
+def body(spec: Any, **metadata: Any) -> dict[str, Any]:
+    """An object as the API server sends it."""
+    return {"metadata": {"name": "web", "namespace": "shop", "uid": "u-1", "generation": 4} | metadata, "spec": spec}
+
+
+def service(**changes: Any) -> VirtualService:
+    """A VirtualService that parses."""
+    parsed = translate.virtual_service(body(service_spec(**changes)))
+    assert isinstance(parsed, VirtualService), parsed
+    return parsed
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=[each.name for each in REFUSALS])
+def test_what_the_api_server_refuses_parses_to_invalid(refusal: Refusal) -> None:
+    """An object from before a rule existed harms only itself: it is refused in the same words, or is harmless."""
+    parsed = PARSERS[refusal.kind](refusal.manifest | {"metadata": {"name": "old"}})
+    assert isinstance(parsed, Invalid) == refusal.parsed, parsed
+    if refusal.parsed:
+        place = refusal.said.split(":", 1)[0]
+        assert parsed.message.startswith("spec")
+        told = refusal.said.rsplit("Invalid value: ", 1)[-1]
+        ours = "must be" in told or "needs" in told or "select" in told
+        assert not ours or told.split('": ')[-1] in parsed.message or place in parsed.message
+
+
+def test_a_full_virtual_service() -> None:
+    """Every field arrives; what carries no order is sorted, so that equal objects are equal values."""
+    parsed = service(
+        directorGroup="edge",
+        ports=[{"port": 443, "name": "https"}, {"port": 80}, {"port": 443, "protocol": "UDP"}],
+        scheduler="mh",
+        realServers={
+            "selector": {
+                "matchLabels": {"b": "2", "a": "1"},
+                "matchExpressions": [{"key": "tier", "operator": "In", "values": ["z", "y"]}],
+            }
+        },
+        onFailure="Quiesce",
+    )
+    assert parsed.meta.key == Key("shop", "web")
+    assert (parsed.meta.uid, parsed.meta.generation, parsed.meta.paused) == ("u-1", 4, False)
+    assert parsed.director_group == "edge"
+    assert parsed.ports == (Port(80), Port(443, Protocol.TCP, "https"), Port(443, Protocol.UDP))
+    assert parsed.selector == Selector((("a", "1"), ("b", "2")), (Requirement("tier", Operator.IN, ("y", "z")),))
+    assert (parsed.scheduler, parsed.on_failure, parsed.health_check) == ("mh", OnFailure.QUIESCE, None)
+
+
+def test_defaults_of_parsing_are_those_of_the_api_server() -> None:
+    """An object stored before a default existed means the same as one that has it filled in."""
+    filled = service(
+        directorGroup="default",
+        scheduler="wlc",
+        onFailure="Remove",
+        healthCheck={"tcp": {}, "intervalSeconds": 2, "timeoutSeconds": 1, "rise": 2, "fall": 3},
+    )
+    assert service(healthCheck={"tcp": {}}) == filled
+    assert filled.health_check == HealthCheck()
+
+
+def test_real_servers() -> None:
+    """A real server is a node, or addresses with IPv4 first, or both."""
+    node = translate.real_server(body({"nodeName": "storage-1"}))
+    assert isinstance(node, RealServer)
+    assert (node.node_name, node.addresses, node.weight) == ("storage-1", (), 100)
+    outside = translate.real_server(body({"addresses": ["2001:db8::1", "192.0.2.9"], "state": "Maintenance"}))
+    assert isinstance(outside, RealServer)
+    assert (outside.node_name, outside.addresses) == ("", ("192.0.2.9", "2001:db8::1"))
+    assert outside.state is RealServerState.MAINTENANCE
+
+
+def test_director_groups() -> None:
+    """No namespaces named means all; an empty selector of namespaces means all too, and is kept apart from none."""
+    labels = {"matchLabels": {"site": "edge"}}
+    plain = translate.director_group(body({"nodeSelector": labels}, namespace=None))
+    assert isinstance(plain, DirectorGroup)
+    assert plain.meta.key == Key("", "web")
+    assert (plain.interface, plain.allowed_addresses, plain.allowed_namespaces) == (InterfaceChoice(), (), None)
+    spec = {
+        "nodeSelector": labels,
+        "interface": {"subnet": "2001:DB8::/64"},
+        "allowedAddresses": ["192.0.2.64/26", "192.0.2.0/26", "192.0.2.64/26"],
+        "allowedNamespaces": {},
+    }
+    full = translate.director_group(body(spec))
+    assert isinstance(full, DirectorGroup)
+    assert full.interface == InterfaceChoice(subnet="2001:db8::/64")
+    assert full.allowed_addresses == ("192.0.2.0/26", "192.0.2.64/26")
+    assert full.allowed_namespaces == Selector()
+
+
+@pytest.mark.parametrize(
+    ("annotations", "paused"),
+    [
+        (None, False),
+        ({}, False),
+        ({"lvs-operator.io/paused": "true"}, True),
+        ({"lvs-operator.io/paused": ""}, True),
+        ({"lvs-operator.io/paused": "false"}, False),
+        ({"other/paused": "true"}, False),
+    ],
+)
+def test_pause_annotation(annotations: dict[str, str] | None, paused: bool) -> None:  # noqa: FBT001
+    """Any value but "false" pauses, also on an object that does not parse."""
+    assert translate.virtual_service(body(service_spec(), annotations=annotations)).meta.paused is paused
+    assert translate.virtual_service(body({}, annotations=annotations)).meta.paused is paused
+    assert translate.node(body({}, annotations=annotations)).meta.paused is paused
+
+
+def test_message_of_an_invalid_object_is_bounded_and_says_where() -> None:
+    """The condition that carries it is read by a person, and has a maximum length."""
+    ports = [{"port": 0} for _ in range(30)]
+    parsed = translate.virtual_service(body(service_spec(address="1.2.3", ports=ports)))
+    assert isinstance(parsed, Invalid)
+    assert parsed.message.startswith("spec.address: must be an IPv4 or IPv6 address")
+    assert "spec.ports[0].port: " in parsed.message
+    assert parsed.message.endswith("; and 28 more")
+    assert len(parsed.message) < 1024
+
+
+def test_nodes_and_namespaces() -> None:
+    """Only usable InternalIPs count, in canonical form and in the node's own order."""
+    addresses = [
+        {"type": "Hostname", "address": "storage-1"},
+        {"type": "InternalIP", "address": "2001:DB8::0:1"},
+        {"type": "InternalIP", "address": "192.0.2.7"},
+        {"type": "InternalIP", "address": "nonsense"},
+        {"type": "ExternalIP", "address": "203.0.113.1"},
+        {"type": "InternalIP", "address": "192.0.2.7"},
+    ]
+    labelled = {"metadata": {"name": "storage-1", "labels": {"b": "2", "a": "1"}}, "status": {"addresses": addresses}}
+    node = translate.node(labelled)
+    assert node.internal_addresses == ("2001:db8::1", "192.0.2.7")
+    assert node.meta.labels == (("a", "1"), ("b", "2"))
+    assert translate.node({"metadata": {"name": "bare"}}).internal_addresses == ()
+    assert translate.namespace(labelled).labels == (("a", "1"), ("b", "2"))
+
+
+TABLE = DirectorTableSpec(
+    director_group="edge",
+    service_generation=3,
+    address="192.0.2.10",
+    ports=(TablePort(80, Protocol.TCP),),
+    scheduler="rr",
+    on_failure=OnFailure.REMOVE,
+    destinations=(TableDestination("storage-1", "192.0.2.21", 100, "storage-1"),),
+)
+OWNERS = [{"kind": "Other", "uid": "o-1"}, {"kind": "VirtualService", "uid": "o-2"}, {"kind": "Node", "uid": "o-3"}]
+
+
+def test_compiled_objects_read_back_as_they_were_written() -> None:
+    """What the controller wrote is what it decides on after a restart."""
+    table = translate.table_record(body(translate.spec_body(TABLE), ownerReferences=OWNERS))
+    assert table is not None
+    assert (table.key, table.generation, table.owner_uid, table.spec) == (Key("shop", "web"), 4, "o-2", TABLE)
+    spec = LVSNodeSpec(decided=True, director=DirectorRole(group="edge"), backend_addresses=("192.0.2.10",))
+    status = LVSNodeStatus(agent_version="1", loopback_addresses=("192.0.2.10",))
+    raw = body(translate.spec_body(spec), ownerReferences=OWNERS) | {"status": msgspec.to_builtins(status)}
+    node = translate.node_record(raw)
+    assert node is not None
+    assert (node.name, node.owner_uid, node.spec, node.status) == ("web", "o-3", spec, status)
+
+
+def test_fields_of_a_newer_version_are_ignored() -> None:
+    """An older controller beside newer objects goes on with what it knows."""
+    assert service(sorryServer="192.0.2.99") == service()
+    record = translate.table_record(body(translate.spec_body(TABLE) | {"persistence": {"timeoutSeconds": 9}}))
+    assert record is not None
+    assert (record.spec, record.owner_uid) == (TABLE, "")
+
+
+def test_undecodable_compiled_objects_count_as_absent(caplog: pytest.LogCaptureFixture) -> None:
+    """Someone edited a compiled object: the controller says so and writes it anew; it does not stop."""
+    with caplog.at_level(logging.WARNING):
+        assert translate.table_record(body({"address": 7})) is None
+        assert translate.table_record(body(None)) is None
+        assert translate.node_record(body({"decided": "perhaps"})) is None
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "DirectorTable shop/web cannot be decoded and counts as absent",
+        "DirectorTable shop/web cannot be decoded and counts as absent",
+        "LVSNode web cannot be decoded and counts as absent",
+    ]
+
+
+@pytest.mark.parametrize("status", [None, {}, {"tables": "many"}])
+def test_a_status_that_says_nothing_counts_as_not_reported(status: Any) -> None:
+    """A report that cannot be read takes nothing away: the node is as one that has not reported yet."""
+    node = translate.node_record(body({"decided": True}) | {"status": status})
+    assert node is not None
+    assert (node.spec, node.status) == (LVSNodeSpec(decided=True), None)
+
+
+def test_an_empty_node_spec_always_states_decided() -> None:
+    """Server-side apply of {} over a full spec is refused; and an absent spec is undecided: nothing is torn down."""
+    assert translate.spec_body(LVSNodeSpec()) == {"decided": False}
+    node = translate.node_record(body(None))
+    assert node is not None
+    assert node.spec == LVSNodeSpec()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["port", "tcp", "x"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+FIELDS = ["address", "ports", "scheduler", "realServers", "healthCheck", "nodeName", "addresses", "weight", "interface"]
+
+
+@given(spec=JSON | st.dictionaries(st.sampled_from(FIELDS), JSON))
+def test_no_spec_makes_parsing_fail(spec: Any) -> None:
+    """One broken object never stops the controller, whatever is in it."""
+    for kind, parse in PARSERS.items():
+        parsed = parse(body(spec))
+        assert isinstance(parsed, Invalid | VirtualService | RealServer | DirectorGroup), kind
+        if isinstance(parsed, Invalid):
+            assert parsed.message
+    translate.table_record(body(spec))
+    translate.node_record(body(spec))
+
+
+@given(address=st.ip_addresses(), ports=st.sets(st.integers(1, 65535), min_size=1, max_size=32), order=st.randoms())
+def test_parsing_depends_on_what_is_said_not_on_how(address: Any, ports: set[int], order: Any) -> None:
+    """Order of ports and spelling of the address do not matter; only reachable addresses are let in."""
+    shuffled = [{"port": port} for port in ports]
+    order.shuffle(shuffled)
+    spellings = [str(address), address.exploded.upper()]
+    parsed = [translate.virtual_service(body(service_spec(address=text, ports=shuffled))) for text in spellings]
+    mapped = isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped
+    if mapped or address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified:
+        assert all(isinstance(each, Invalid) for each in parsed)
+    elif isinstance(parsed[0], VirtualService):
+        assert parsed[0] == parsed[1]
+        assert parsed[0].address == str(address)
+        assert [port.port for port in parsed[0].ports] == sorted(ports)
+    else:
+        assert str(address) == "255.255.255.255"
+
+
+def test_examples_parse() -> None:
+    """What the README tells people to apply is what the controller understands."""
+    from tests.unit.api.test_generated_files import ROOT  # noqa: PLC0415
+
+    for example in (ROOT / "manifests/examples").glob("*.yaml"):
+        for document in yaml.safe_load_all(example.read_text()):
+            kind = next(kind for kind in kinds.USER_KINDS if kind.kind == document["kind"])
+            assert not isinstance(PARSERS[kind](json.loads(json.dumps(document))), Invalid), example.name
