@@ -116,7 +116,6 @@ def do_down(_options: argparse.Namespace) -> int:
         lab = Lab.attach()
     except LabError as error:
         say(f"lab: {error}")
-        rundir.forget()
         return 0
     lab.stop()
     say("the lab is down")
@@ -148,7 +147,7 @@ def do_run(options: argparse.Namespace) -> int:
     argv = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
     if not argv:
         raise LabError("run what? python -m lvs_lab run NODE -- COMMAND …")
-    stdin = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
+    stdin = sys.stdin.read() if options.stdin else ""
     return _node(options).stream(*argv, output=_print_stream, stdin=stdin)
 
 
@@ -266,7 +265,10 @@ def _parser() -> argparse.ArgumentParser:
     command("down", do_down, "end the lab that `up --detach` left running")
     command("status", do_status, "show the nodes")
     command("env", do_env, 'print settings for a shell: eval "$(python -m lvs_lab env)"')
-    on_node("run", do_run, "run a command on a node").add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND")
+    run = command("run", do_run, "run a command on a node")
+    run.add_argument("-i", "--stdin", action="store_true", help="pass the standard input on")
+    run.add_argument("node", metavar="NODE")
+    run.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND")
     on_node("shell", do_shell, "get a shell on a node").add_argument("argv", nargs=argparse.REMAINDER)
     capture = on_node("capture", do_capture, "show packets on a node's interface")
     capture.add_argument("interface", metavar="INTERFACE")

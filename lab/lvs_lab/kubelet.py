@@ -78,7 +78,14 @@ class Kubelet:
                 over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
                 if over and not deleted:
                     continue
-                worker = PodWorker(pod, self.link, self._facts, self._image, self._client, self._changed.set)
+                worker = PodWorker(
+                    pod,
+                    link=self.link,
+                    facts=self._facts,
+                    image=self._image,
+                    client=self._client,
+                    changed=self._changed.set,
+                )
                 self.pods[uid] = worker
             if deleted:
                 worker.delete(float(pod["metadata"].get("deletionGracePeriodSeconds") or 0), gone=False)

@@ -26,6 +26,7 @@ class PodWorker:
     def __init__(
         self,
         pod: Object,
+        *,
         link: NodeLink,
         facts: NodeFacts,
         image: Image,

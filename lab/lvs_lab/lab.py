@@ -31,6 +31,8 @@ class Lab:
         self.kubeconfig = run_dir / "kubeconfig"
         self._socket = run_dir / "lab.sock"
         self._owned = owned
+        self._stopped = False
+        self._process = os.getpid()
         status = self.status()
         specs = [NodeSpec(**node["spec"]) for node in status["nodes"]]
         self.nodes: Mapping[str, Node] = MappingProxyType(
@@ -73,8 +75,9 @@ class Lab:
 
     def stop(self) -> None:
         """End the lab and everything in it. Stopping twice does nothing."""
-        if not rundir.is_alive(self.run_dir):
+        if self._stopped or os.getpid() != self._process:  # a forked child has a copy of this object, not the lab
             return
+        self._stopped = True
         atexit.unregister(self.stop)
         with contextlib.suppress(LabError):  # it hangs or has just ended: the next lines see to it
             rpc.call(self._socket, "lab.shutdown", {}, timeout=_STOP_TIMEOUT)
@@ -83,7 +86,7 @@ class Lab:
             self._owned.destroy()
         else:
             _await_end(self.run_dir)
-            rundir.forget()
+            rundir.forget(self.run_dir)
         rundir.remove(self.run_dir)
 
     def __enter__(self) -> Self:

@@ -128,6 +128,9 @@ def _plan_container(
     if not image.stands_for(container["image"]):
         raise Refused(f"{where}: image {container['image']}: the lab has only the image of this project")
     environment = plan_environment(where, container, pod, node, image)
+    security = plan_security(where, container.get("securityContext") or {}, pod["spec"].get("securityContext") or {})
+    # Runtimes look the user up in the image's /etc/passwd; ours has root and nobody else that pods name.
+    environment.setdefault("HOME", "/" if security["uid"] else "/root")
     command = [*(container.get("command") or ()), *(container.get("args") or ())]
     if not container.get("command"):
         raise Refused(f"{where}: no command, and the lab's image has no entry point")
@@ -137,7 +140,7 @@ def _plan_container(
         "cwd": container.get("workingDir") or "/",
         "image": list(image.paths),
         "mounts": [asdict(mount) for mount in _container_mounts(where, container, volumes)],
-        **plan_security(where, container.get("securityContext") or {}, pod["spec"].get("securityContext") or {}),
+        **security,
     }
     keys = {"startup": "startupProbe", "readiness": "readinessProbe", "liveness": "livenessProbe"}
     probes = {kind: Probe.parse(where, container, container[key]) for kind, key in keys.items() if container.get(key)}

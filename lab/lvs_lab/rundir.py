@@ -4,12 +4,14 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from lvs_lab import cache
 from lvs_lab.errors import StartFailed
 
 _PREFIX = "lvs-lab-"
+_START_MAY_TAKE = 600.0
 _ROOM = 2 * 1024**3
 """Bytes that etcd, logs and captures of a long test run may need."""
 
@@ -50,8 +52,10 @@ def is_alive(run_dir: Path) -> bool:
 def sweep(base: Path) -> None:
     """Remove run directories of labs that have ended."""
     for path in base.glob(f"{_PREFIX}*"):
-        # Without a lock file it is just being started by somebody.
-        if path.is_dir() and path.stat().st_uid == os.getuid() and (path / "lock").exists() and not is_alive(path):
+        if not path.is_dir() or path.stat().st_uid != os.getuid() or is_alive(path):
+            continue
+        # Without a lock file it is just being started by somebody, or its start failed long ago.
+        if (path / "lock").exists() or path.stat().st_mtime < time.time() - _START_MAY_TAKE:
             remove(path)
 
 
@@ -69,9 +73,10 @@ def remember(run_dir: Path) -> None:
     _pointer().write_text(str(run_dir))
 
 
-def forget() -> None:
-    """Let attach() find none."""
-    _pointer().unlink(missing_ok=True)
+def forget(run_dir: Path) -> None:
+    """Let attach() find this lab no more."""
+    if _pointer().exists() and _pointer().read_text() == str(run_dir):
+        _pointer().unlink(missing_ok=True)
 
 
 def current() -> Path:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal as signals
 import struct
@@ -13,6 +14,7 @@ from pathlib import Path
 from lvs_lab.network import DEVICES, port_in_node
 from lvs_lab.spec import LAN4, LAN6, MANAGEMENT, NodeSpec
 
+_TRACE = re.compile(r"\s*(\[<[0-9a-f]+>\]|[0-9a-f ]+$)")
 _UML_DIRECTORY = Path("/dev/shm/uml")
 
 # The raw transport hears its own sent frames (bridging breaks, counters double): drop PACKET_OUTGOING (4), which
@@ -146,5 +148,6 @@ class Kernel:
         shutil.rmtree(_UML_DIRECTORY / self._name, ignore_errors=True)
 
     def console_tail(self, lines: int = 20) -> str:
-        """Return the last lines of the console."""
-        return "\n".join(self._console.read_text(errors="replace").splitlines()[-lines:])
+        """Return the last lines of the console, without the kernel's own call traces."""
+        said = self._console.read_text(errors="replace").splitlines()
+        return "\n".join([line for line in said if not _TRACE.match(line)][-lines:])

@@ -15,6 +15,7 @@ from lvs_dr.core.kernel import (
     DestinationKey,
     DestinationOp,
     KernelState,
+    Op,
     RouteKey,
     RouteOp,
     ServiceConfig,
@@ -59,7 +60,7 @@ def test_services_and_destinations_read_back_as_written(kernel: Kernel, protocol
     key = fresh(protocol, v6=v6)
     config = PLAIN6 if v6 else PLAIN
     setting = DestinationConfig(100, upper=50, lower=10)
-    ops = [ServiceOp(Verb.ADD, key, config), DestinationOp(Verb.ADD, inside(key), setting)]
+    ops: list[Op] = [ServiceOp(Verb.ADD, key, config), DestinationOp(Verb.ADD, inside(key), setting)]
     assert kernel.apply(ops) == ()
     state = read(kernel)
     assert state.services[key] == config
@@ -80,7 +81,7 @@ def test_schedulers(kernel: Kernel, scheduler: str) -> None:
 def test_a_missing_scheduler_is_named_and_harms_nothing_else(kernel: Kernel) -> None:
     """One VirtualService with a scheduler that this kernel lacks would stop all others."""
     bad, good = fresh(), fresh()
-    ops = [
+    ops: list[Op] = [
         ServiceOp(Verb.ADD, bad, ServiceConfig("nosuch")),
         DestinationOp(Verb.ADD, inside(bad), DestinationConfig(1)),
         ServiceOp(Verb.ADD, good, PLAIN),
@@ -116,7 +117,7 @@ def test_editing_changes_in_place(kernel: Kernel) -> None:
         ]
     )
     edited = ServiceConfig("rr", timeout_seconds=360, prefix_length=24)
-    ops = [ServiceOp(Verb.SET, key, edited), DestinationOp(Verb.SET, inside(key), DestinationConfig(0))]
+    ops: list[Op] = [ServiceOp(Verb.SET, key, edited), DestinationOp(Verb.SET, inside(key), DestinationConfig(0))]
     assert kernel.apply(ops) == ()
     state = read(kernel)
     assert state.services[key] == edited
@@ -132,8 +133,8 @@ def test_what_is_there_or_gone_already_is_no_failure(kernel: Kernel) -> None:
     route = RouteOp(Verb.ADD, RouteKey(key.address))
     six = AddressOp(Verb.ADD, AddressKey("lo", "2001:db8:2::1"), AddressConfig(0, deprecated=True))
     route6 = RouteOp(Verb.ADD, RouteKey("2001:db8:2::1"))
-    adding = [route, address, route6, six, service, destination]
-    removing = [op._replace(verb=Verb.DELETE) for op in reversed(adding)]
+    adding: list[Op] = [route, address, route6, six, service, destination]
+    removing: list[Op] = [op._replace(verb=Verb.DELETE) for op in reversed(adding)]
     assert kernel.apply(removing) == ()
     assert kernel.apply(adding) == ()
     assert kernel.apply(adding) == ()
@@ -260,7 +261,7 @@ def test_a_plan_is_reached_and_undone_exactly(kernel: Kernel) -> None:
     """What the plan promises would hold on the fake only."""
     mine, theirs = fresh(), fresh()
     vips = ("198.51.100.210", "2001:db8:1::210")
-    foreign = [
+    foreign: list[Op] = [
         ServiceOp(Verb.ADD, theirs, ServiceConfig("rr", timeout_seconds=300)),
         DestinationOp(Verb.ADD, inside(theirs), DestinationConfig(3)),
         DestinationOp(Verb.ADD, inside(theirs, 99), DestinationConfig(4)),

@@ -59,7 +59,7 @@ SERVICES = [
     Service(ServiceKey("192.168.35.100", 36412, SCTP, 0, V4), PLAIN, "-A --sctp-service 192.168.35.100:36412 -s wlc"),
     Service(ServiceKey("fd35::100", 36412, SCTP, 0, V6), PLAIN6, "-A --sctp-service [fd35::100]:36412 -s wlc"),
     Service(ServiceKey("", 0, 0, 7, V4), PLAIN, "-A -f 7 -s wlc"),
-    Service(ServiceKey("", 0, 0, 4294967295, V6), PLAIN6, "-A -f 4294967295 -6 -s wlc"),
+    Service(ServiceKey("", 0, 0, 2147483647, V6), PLAIN6, "-A -f 2147483647 -6 -s wlc"),
     Service(
         ServiceKey("192.168.35.101", 0, TCP, 0, V4), ServiceConfig("rr", 0, 360, 32, ""),
         "-A -t 192.168.35.101:0 -s rr -p 360",
@@ -128,15 +128,15 @@ DESTINATIONS = [
         "-a -f 7 -r 192.168.35.21:0 -g -w 100",
     ),
     Destination(
-        ServiceKey("", 0, 0, 4294967295, V6), DestinationKey("fd35::21", 0, V6), DIRECT,
-        "-a -f 4294967295 -6 -r [fd35::21]:0 -g -w 100",
+        ServiceKey("", 0, 0, 2147483647, V6), DestinationKey("fd35::21", 0, V6), DIRECT,
+        "-a -f 2147483647 -6 -r [fd35::21]:0 -g -w 100",
     ),
 ]  # fmt: skip
 WHOLE = {
     each.key: (each.config, {one.key: one.config for one in DESTINATIONS if one.service == each.key})
     for each in SERVICES
 }
-LINES = sorted(each.line for each in (*SERVICES, *DESTINATIONS))
+LINES = sorted([*(each.line for each in SERVICES), *(each.line for each in DESTINATIONS)])
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +215,19 @@ def test_thresholds_survive_both_ways(lab: Lab) -> None:
     assert (destinations[at(22)].upper, destinations[at(22)].lower) == (20, 10)
 
 
+def test_options_can_be_taken_back(lab: Lab) -> None:
+    """Setting replaces: persistence, engine, flags, limits and tunnel that are no longer wanted are gone."""
+    key = ServiceKey("192.168.35.100", 5060, UDP, 0, V4)
+    rich = ServiceConfig("sh", ServiceFlag.SCHEDULER_2, 60, 24, "sip")
+    limited = DestinationConfig(5, Forwarding.TUNNEL, 20, 10, TunnelType.GUE, 6080, 1)
+    add = ["apply", ["new_service", key, rich], ["new_destination", key, STORAGE, limited]]
+    edit = ["apply", ["set_service", key, PLAIN], ["set_destination", key, STORAGE, DIRECT]]
+    added, before, edited, after = play(lab, add, ["read"], edit, ["read"])
+    assert added == edited == {}
+    assert table(before) == {key: (rich, {STORAGE: limited})}
+    assert table(after) == {key: (PLAIN, {STORAGE: DIRECT})}
+
+
 def test_one_bad_message_harms_only_itself(lab: Lab) -> None:
     """On the real kernel, too, errors come by entry and the rest of the batch is applied."""
     changes: list[list[Any]] = [
@@ -291,19 +304,31 @@ def test_large_batch_is_complete(lab: Lab) -> None:
     assert (measured["entries"], measured["failed"]) == (2000, 0)
 
 
-def test_frames_mean_to_a_kernel_what_they_say(lab: Lab) -> None:
+def test_marks_use_all_32_bits(lab: Lab) -> None:
+    """The largest mark is itself, though ipvsadm writes it as -1."""
+    key = ServiceKey("", 0, 0, 0xFFFF_FFFF, V4)
+    errors, found, witness = play(lab, ["apply", ["new_service", key, PLAIN]], ["read"], ["pyroute2_read"])
+    assert errors == {}
+    assert table(found) == table(witness) == {key: (PLAIN, {})}
+
+
+@pytest.fixture(scope="module")
+def wire(lab: Lab) -> dict[str, Any]:
+    """What happened on a cable between the packet socket and this kernel."""
+    return dict(guest(lab, "packet_guest.py"))
+
+
+def test_frames_mean_to_a_kernel_what_they_say(wire: dict[str, Any]) -> None:
     """A real kernel takes over a gratuitous ARP and an unsolicited NA, ignores a probe, and answers one."""
-    found = guest(lab, "packet_guest.py")
-    own, peer = found["own"], found["peer"]
-    assert [found[form] for form in ("gratuitous request", "gratuitous reply", "advertisement")] == [own] * 3
-    assert found["after a probe"] == "02:00:00:00:00:99"
-    assert (found["free"], found["taken"], found["taken6"]) == ([], [peer], [peer])
+    own, peer = wire["own"], wire["peer"]
+    assert [wire[form] for form in ("gratuitous request", "gratuitous reply", "advertisement")] == [own] * 3
+    assert wire["after a probe"] == "02:00:00:00:00:99"
+    assert (wire["free"], wire["taken"], wire["taken6"]) == ([], [peer], [peer])
 
 
-def test_packet_socket_hears_only_its_protocol(lab: Lab) -> None:
+def test_packet_socket_hears_only_its_protocol(wire: dict[str, Any]) -> None:
     """Clients' packets do not wake the program, and a dead interface is an error that names it."""
-    found = guest(lab, "packet_guest.py")
-    assert (found["traffic"], found["noise"]) == (10, [])
-    assert found["down"] == ["interface own: Network is down"]
-    assert found["gone"].startswith("interface own: No such device")
-    assert found["missing"] == "interface own: No such device"
+    assert (wire["traffic"], wire["noise"]) == (10, [])
+    assert wire["down"] == ["interface own: Network is down"]
+    assert wire["gone"].startswith("interface own: No such device")
+    assert wire["missing"] == "interface own: No such device"

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -233,7 +234,9 @@ def test_reboot_terminates_first(right: Node) -> None:
 @pytest.mark.usefixtures("pair")
 def test_host_network_is_untouched() -> None:
     """A running lab adds no link and no address to the host."""
-    everything = subprocess.run([str(cache.find_command("ip")), "addr"], capture_output=True, text=True, check=True).stdout
+    everything = subprocess.run(
+        [str(cache.find_command("ip")), "addr"], capture_output=True, text=True, check=True
+    ).stdout
     for trace in ("172.30.0.", "172.31.0.", "192.168.35.", "lan", "l11-port"):
         assert trace not in everything
 
@@ -281,16 +284,18 @@ def test_lab_outlives_the_thread_that_started_it() -> None:
     assert not lab.run_dir.exists()
 
 
-def test_lab_works_for_an_ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home directory that an ordinary user can reach (pytest keeps its own temporary directories private)."""
+    with tempfile.TemporaryDirectory(prefix="lvs-home-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+def test_lab_works_for_an_ordinary_user(home: Path) -> None:
     """No root is needed: an unprivileged user, with the system's Python and a cache of its own, boots two nodes."""
-    home = Path(tmp_path_factory.mktemp("home"))
-    for parent in (home, *home.parents):
-        if parent.stat().st_uid == os.getuid() and parent != Path(parent.anchor):
-            parent.chmod(parent.stat().st_mode | 0o055)
     shutil.copytree(LAB, home / "lab", ignore=shutil.ignore_patterns("__pycache__"))
-    tree = home / "cache" / "lvs-operator" / "deb" / "root"
-    tree.parent.mkdir(parents=True)
-    shutil.copytree(cache.debian_root(), tree, symlinks=True)
+    shutil.copytree(cache.debian_root(), home / "cache" / "lvs-operator" / "deb" / "root", symlinks=True)
     as_user: list[str] = []
     if os.getuid() == 0:
         uid = unused_uid()
@@ -303,18 +308,15 @@ def test_lab_works_for_an_ordinary_user(tmp_path_factory: pytest.TempPathFactory
         "XDG_CACHE_HOME": str(home / "cache"),
         "PYTHONPATH": str(home / "lab"),
     }
-    try:
-        done = subprocess.run(
-            [*as_user, cache.node_python(), "-c", OWNER],
-            env=environment,
-            cwd=home,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-    finally:
-        shutil.rmtree(tree)
+    done = subprocess.run(
+        [*as_user, cache.node_python(), "-c", OWNER],
+        env=environment,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[1] == "True"
 

@@ -28,7 +28,7 @@ CASES: list[tuple[str, dict[str, object], str, str]] = [
         "user namespaces are off",
         "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
     ),
-    ("shared memory", {"shared_memory": "mount: permission denied"}, "/dev/shm", "tmpfs"),
+    ("shared memory", {"shared_memory": "mount: permission denied"}, "no own /dev", "tmpfs"),
     ("no bridge", {"network": "Operation not supported"}, "bridge", "modprobe bridge veth"),
     ("ptrace", {"ptrace": "Operation not permitted", "kernel_refused": "x"}, "ptrace is refused", "ptrace_scope"),
     ("UML", {"kernel_refused": "no PTRACE_SYSEMU"}, "does not start (no PTRACE_SYSEMU)", "seccomp"),

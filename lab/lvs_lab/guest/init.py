@@ -32,7 +32,19 @@ def mount_kernel_filesystems() -> None:
         Path("/dev", directory).mkdir(exist_ok=True)
     mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
     mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+
+
+def mount_run(config: dict[str, Any]) -> None:
+    """Give the node a /run of its own; what the lab keeps there on the host stays visible."""
     mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+    expose([path for path in config["exports"] if Path(path).is_relative_to("/run")])
+
+
+def expose(paths: list[str]) -> None:
+    """Show directories of the host again that something of the node's own covers."""
+    for path in paths:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        mount("none", path, "hostfs", MS_RDONLY | MS_NOSUID, path)
 
 
 def mount_own_files(config: dict[str, Any]) -> None:
@@ -44,9 +56,7 @@ def mount_own_files(config: dict[str, Any]) -> None:
             path.mkdir(parents=True)
         upper.chmod(Path(directory).stat().st_mode & 0o7777)
         mount("overlay", directory, "overlay", 0, f"lowerdir={directory},upperdir={upper},workdir={work}")
-    for path in config["exports"]:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        mount("none", path, "hostfs", MS_RDONLY | MS_NOSUID, path)
+    expose([path for path in config["exports"] if not Path(path).is_relative_to("/run")])
     state = config["state"]
     Path(state).mkdir(parents=True, exist_ok=True)
     mount("none", state, "hostfs", MS_NOSUID, state)
@@ -90,6 +100,7 @@ def main(config_file: str) -> None:
     os.environ.clear()
     os.environ.update(config["environment"])
     mount_kernel_filesystems()
+    mount_run(config)
     Path("/proc/sys/kernel/modprobe").write_text(config["modprobe"])
     subprocess.run([config["modprobe"], "-a", "ipv6", "overlay"], check=True)
     mount_own_files(config)

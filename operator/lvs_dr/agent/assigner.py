@@ -67,7 +67,7 @@ class Assigner:
             try:
                 await self._once(self._active)
                 self.trouble = ""
-            except Exception as error:  # noqa: BLE001 - the speaker's failure is reported, and tried again
+            except Exception as error:
                 if not self.trouble:
                     log.exception("the speaker failed")
                 self.trouble = f"{type(error).__name__}: {error}"

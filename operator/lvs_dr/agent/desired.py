@@ -238,5 +238,3 @@ class TableSink:
     def unknown(self, message: str) -> None:
         """Keep the last good."""
         self._state.unknown["DirectorTable"] = message
-
-

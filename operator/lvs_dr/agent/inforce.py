@@ -51,6 +51,8 @@ class InForce:
         )
         if self.hold is None:
             force = Force(wanted.spec, wanted.generation, wanted.uid, wanted.tables, wanted.versions)
+            if force.tables is before.tables and force == before:
+                force = before  # the same object while nothing changes: who compares need not look inside
         else:
             tables = held_tables(self.hold, before.spec, before.tables, wanted.tables)
             force = Force(
@@ -58,7 +60,9 @@ class InForce:
                 generation=before.generation if before.uid == wanted.uid else 0,
                 uid=wanted.uid,
                 tables=tables,
-                versions={name: version for name, version in {**before.versions, **wanted.versions}.items() if name in tables},
+                versions={
+                    name: version for name, version in {**before.versions, **wanted.versions}.items() if name in tables
+                },
             )
         self.force = force
         return force
@@ -79,7 +83,5 @@ class InForce:
         force = self.force
         if force is None or not force.spec.decided:
             return None
-        tables = {
-            name: StoredTable(force.versions[name], table) for name, table in sorted(force.tables.items())
-        }
+        tables = {name: StoredTable(force.versions[name], table) for name, table in sorted(force.tables.items())}
         return LastGood(self._node, force.generation, force.spec, tables, force.uid)

@@ -52,8 +52,8 @@ class LastGoodFile:
         self.path = state_directory / FILE_NAME
         self._written = b""
 
-    def load(self, node: str) -> LastGood | None:
-        """Return the last good state of `node`, or None if there is none that can be used."""
+    def load(self, node: str, *, put_aside: bool = True) -> LastGood | None:
+        """Return the last good state of `node` ("": of whichever it is), or None if there is none that can be used."""
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
@@ -69,9 +69,10 @@ class LastGoodFile:
             stored = msgspec.json.decode(data, type=LastGood)
         except msgspec.MsgspecError as error:
             log.error("%s is damaged: %s; starting without it", self.path, error)  # noqa: TRY400 - told in one line
-            self._put_aside()
+            if put_aside:
+                self._put_aside()
             return None
-        if stored.node != node:
+        if node and stored.node != node:
             log.warning("%s is of node %s, this is %s; starting without it", self.path, stored.node, node)
             return None
         self._written = data

@@ -34,17 +34,21 @@ class LedgerFile:
         self._boot_id = boot_id
         self.current = Ledger(boot_id)
 
-    def load(self) -> Ledger:
+    def load(self, *, put_aside: bool = True) -> Ledger:
         """Return the ledger of this boot, an empty one if there is none.
 
-        Raises DamagedLedgerError after putting the file aside; the ledger is then empty, and what the agent
+        Raises PermissionError, and DamagedLedgerError after putting the file aside; the ledger is then empty, and what the agent
         wants and finds is adopted as found.
         """
         try:
             stored = msgspec.json.decode(self.path.read_bytes(), type=_Stored)
         except FileNotFoundError:
             return self.current
+        except PermissionError:
+            raise  # not damaged: the wrong user
         except (OSError, msgspec.MsgspecError) as error:
+            if not put_aside:
+                raise DamagedLedgerError(f"{self.path} cannot be read: {error}") from error
             damaged = self.path.with_suffix(".damaged")
             try:
                 self.path.replace(damaged)
@@ -61,6 +65,11 @@ class LedgerFile:
     def save_held(self, held: Mapping[AddressKey, bool]) -> bool:
         """Write the speaker's part: its addresses, each with whether it was adopted. Raises OSError."""
         return self._save(merge_speaker(self.current, held))
+
+    def remove(self) -> None:
+        """Delete the file: nothing is ours any more. Raises OSError."""
+        self.path.unlink(missing_ok=True)
+        self.current = Ledger(self._boot_id)
 
     def _save(self, ledger: Ledger) -> bool:
         """Write the ledger if it changed. Not synced to disk: /run is memory, and void after a reboot anyway."""

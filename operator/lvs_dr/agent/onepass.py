@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import msgspec
+from msgspec import structs
 
 from lvs_dr.agent.assigner import Assigner
 from lvs_dr.agent.desired import DesiredState, Wanted
@@ -20,7 +21,17 @@ from lvs_dr.agent.programmed import Programmed, services_of
 from lvs_dr.core.arp_settings import arp_repairs
 from lvs_dr.core.desired import Desired, desired, in_service, reserved_addresses
 from lvs_dr.core.health import check_keys
-from lvs_dr.core.kernel import DestinationOp, Failure, KernelState, Op, ServiceKey, ServiceOp, SysctlOp, Verb
+from lvs_dr.core.kernel import (
+    AddressOp,
+    DestinationOp,
+    Failure,
+    KernelState,
+    Op,
+    RouteOp,
+    ServiceOp,
+    SysctlOp,
+    Verb,
+)
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
 from lvs_dr.core.plan import Plan, plan
 from lvs_dr.core.reasons import Reason
@@ -101,7 +112,7 @@ class NodePass:
         force = self._in_force.follow(wanted, self._clock())
         spec = force.spec if force is not None else LVSNodeSpec()
         if not wanted.decided:
-            spec = msgspec.structs.replace(spec, decided=False)
+            spec = structs.replace(spec, decided=False)
         around = await self._look_around(spec, deep=deep)
         self._interface = director_interface(spec.director, around.interfaces, self._interface) if spec.director else ""
         if force is None:
@@ -116,11 +127,24 @@ class NodePass:
         self._ledger.save_plan(made.ledger)
         failures = await self._door.apply(admitted) if admitted else ()
         self._after(admitted, failures, made)
+        if any(isinstance(op, AddressOp | RouteOp | SysctlOp) for op in admitted):
+            # What is reported of lo opens the way for traffic: it is read, not inferred.
+            lo = await self._read(spec, tables, ipvs=False)
+            actual = structs.replace(actual, addresses=lo.addresses, routes=lo.routes, sysctls=lo.sysctls)
         self._settle(force, tables, goal, made, failures, withheld)
         self._assign(spec, goal, actual, admitted, failures, again=deep)
         self._served, self._sysctls = tables, goal
         return Seen(
-            wanted, force, around, actual, goal, made, failures, withheld, len(admitted) - len(failures), self._interface
+            wanted,
+            force,
+            around,
+            actual,
+            goal,
+            made,
+            failures,
+            withheld,
+            len(admitted) - len(failures),
+            self._interface,
         )
 
     async def arp_drifted(self) -> bool:
@@ -168,12 +192,14 @@ class NodePass:
                 lingering[name if name not in tables else f"{name} at {table.address}"] = table
         return {**tables, **lingering} if lingering else tables
 
-    async def _read(self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec]) -> KernelState:
+    async def _read(
+        self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec], *, ipvs: bool = True
+    ) -> KernelState:
         ledger = self._ledger.current
         known = {table.address for table in tables.values()} | ledger_addresses(ledger) | set(spec.backend_addresses)
         known.update(spec.director.addresses if spec.director else ())
-        ipvs = bool(spec.director or ledger.services or ledger.adopted_services or ledger.destinations)
-        return await self._door.read(frozenset(known), ipvs=ipvs)
+        directs = bool(spec.director or ledger.services or ledger.adopted_services or ledger.destinations)
+        return await self._door.read(frozenset(known), ipvs=ipvs and directs)
 
     def _check(self, tables: Mapping[str, DirectorTableSpec], actual: KernelState) -> None:
         if tables is not self._checked:
@@ -219,14 +245,15 @@ class NodePass:
     ) -> None:
         if not goal.writable:
             return
+        unfinished = [*withheld, *(failure.op for failure in failures if failure.op.verb is Verb.DELETE)]
         busy = {key.service for key in made.draining}
-        busy |= {_service(failure.op) for failure in failures if failure.op.verb is Verb.DELETE}
-        busy |= {_service(op) for op in withheld}
+        busy |= {op.key for op in unfinished if isinstance(op, ServiceOp)}
+        busy |= {op.key.service for op in unfinished if isinstance(op, DestinationOp)}
         for name, table in tables.items():
             if name not in force.tables:
                 busy |= services_of(table)
         paused = {name for name, table in force.tables.items() if table.paused}
-        self.programmed.settle(force.tables, force.versions, busy=busy - {None}, untouched=paused)  # type: ignore[arg-type]
+        self.programmed.settle(force.tables, force.versions, busy=busy, untouched=paused)
 
     def _assign(
         self,
@@ -254,9 +281,3 @@ class NodePass:
         may -= own - set(self._assigner.state.held)
         addresses = tuple(address for address in spec.director.addresses if address in may)
         self._assigner.want(Assignment(self._interface, addresses), again=again)
-
-
-def _service(op: Op) -> ServiceKey | None:
-    if isinstance(op, ServiceOp):
-        return op.key
-    return op.key.service if isinstance(op, DestinationOp) else None

@@ -160,7 +160,7 @@ class Watch(Generic[S]):
                 self._failed(error)
             except ApiError as error:
                 self._failed(error)
-            except Exception as error:  # noqa: BLE001 - a watch that ends is an agent that is deaf
+            except Exception as error:
                 self._version = ""
                 log.exception("%s: unexpected failure", self._path)
                 self._failed(error)
@@ -256,5 +256,5 @@ _bookmark_decoder = msgspec.json.Decoder(_Bookmark)
 
 def backoff(failures: int) -> float:
     """Return how long to wait before the next try: doubling, bounded, spread so that agents do not march in step."""
-    longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (min(failures, 20) - 1))
+    longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** (min(failures, 20) - 1))
     return longest * random.uniform(0.5, 1.0)

@@ -67,7 +67,6 @@ def assemble(api: Api, elector: Elector, metrics: Metrics, readiness: Readiness,
         intake,
         silence,
         namespace=namespace,
-        everything=reconciler.mark_everything,
         report=readiness.report,
     )
     intake.before_group = polls.before_group

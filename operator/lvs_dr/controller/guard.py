@@ -1,14 +1,16 @@
 """What must be true before anything is taken away from a node.
 
 When a CustomResourceDefinition is deleted, its instances vanish first, one DELETED event after the other, exactly as
-if a user had deleted them. So before a removal is written, the definitions of the users' kinds are read: while one of
+if a user had deleted them. So before a removal is written, the definitions of all our kinds are read: while one of
 them is missing, being deleted, or another one than before, nothing is removed and the process starts anew; it then
-waits for all kinds. Definitions that were replaced (their uid, noted on our Lease, differs) come back empty: removals
-are then held for a while, so that whoever puts the objects back finds everything still serving.
+waits for all kinds. Definitions of users' objects that were replaced (their uid, noted on our Lease, differs) come
+back empty: removals are then held for a while, so that whoever puts the objects back finds everything still serving.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 from lvs_dr.controller import watched
 from lvs_dr.controller.apiclient import Api
@@ -60,9 +62,10 @@ class Guard:
         return max(0.0, self._held_until - self._clock())
 
     async def removal(self) -> None:
-        """Make sure that the users' kinds are there. Raises KindsMissing, ApiError or Unreachable."""
-        for kind in watched.USER_KINDS:
-            if await self._uid(kind) != self._uids[kind.plural]:
+        """Make sure that all our kinds are there. Raises KindsMissing, ApiError or Unreachable."""
+        uids = await asyncio.gather(*(self._uid(kind) for kind in watched.OUR_KINDS))
+        for kind, uid in zip(watched.OUR_KINDS, uids, strict=True):
+            if uid != self._uids[kind.plural]:
                 raise KindsMissing(f"the CustomResourceDefinition {kind.crd} was replaced")
 
     async def _uid(self, kind: Watched) -> str:
@@ -89,21 +92,28 @@ def table_loses(record: TableRecord | None, spec: DirectorTableSpec | None) -> b
     )
 
 
-def node_loses(record: NodeRecord | None, spec: LVSNodeSpec) -> bool:
-    """Tell whether writing `spec` takes VIPs or tables away from the node, as it is told or as it reports to be."""
+class Loss(NamedTuple):
+    """What a write takes away from a node."""
+
+    tables: frozenset[str]
+    addresses: frozenset[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.tables or self.addresses)
+
+
+def node_loss(record: NodeRecord | None, spec: LVSNodeSpec) -> Loss:
+    """Return which VIPs and tables `spec` takes away from the node, as it is told or as it reports to be."""
     if record is None or not spec.decided:
-        return False
+        return Loss(frozenset(), frozenset())
     before, after = record.spec.director or _NOBODY, spec.director or _NOBODY
     held, carried, tables = set(before.addresses), set(record.spec.backend_addresses), set(before.tables)
     if not record.spec.decided and record.status is not None:
         held |= set(record.status.held_addresses)
         carried |= set(record.status.loopback_addresses)
         tables |= {report.table for report in record.status.tables}
-    return (
-        not held <= set(after.addresses)
-        or not carried <= set(spec.backend_addresses)
-        or not tables <= set(after.tables)
-    )
+    addresses = (held - set(after.addresses)) | (carried - set(spec.backend_addresses))
+    return Loss(frozenset(tables - set(after.tables)), frozenset(addresses))
 
 
 _NOBODY = DirectorRole(group="none")

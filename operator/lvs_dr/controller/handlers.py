@@ -41,7 +41,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.networking.connect_timeout = 5.0
     chosen.networking.request_timeout = 30.0
     chosen.watching.inactivity_timeout = INACTIVITY_SECONDS
-    chosen.watching.server_timeout = 300.0
+    chosen.watching.server_timeout = 300  # an int: it goes into the URL as it is
     chosen.watching.reconnect_backoff = 0.1
     chosen.queueing.exit_timeout = 0.5
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)

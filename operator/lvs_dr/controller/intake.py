@@ -13,7 +13,7 @@ from lvs_dr.controller.watched import Watched, key_of
 from lvs_dr.core.decisions import Dirty
 from lvs_dr.core.dirty import affected, silence_changed
 from lvs_dr.core.objects import DirectorGroup
-from lvs_dr.core.world import NodeRecord
+from lvs_dr.core.world import Cluster, NodeRecord
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,14 @@ class Intake:
             (self.store.silent.add if silent else self.store.silent.discard)(name)
             if self.store.complete:
                 self.dirty(silence_changed(self.store.world, name))
+
+    def cluster(self, cluster: Cluster) -> None:
+        """Take the cluster's own addresses."""
+        change = self.store.set_cluster(cluster)
+        if change is not None:
+            log.info("Service ranges %s, API server %s", cluster.service_ranges, cluster.api_addresses)
+            if self.store.complete:
+                self.dirty(affected(self.store.world, "Cluster", *change))
 
     def dirty(self, dirty: Dirty) -> None:
         """Hand over to the compiler what compiles, to the summary the rest."""

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 NAMESPACES_SECONDS = 10.0
 CLUSTER_SECONDS = 60.0
 SERVICE_RANGES = "/apis/networking.k8s.io/v1/servicecidrs"
-API_ENDPOINTS = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+API_ENDPOINTS = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
 
 
 class Polls:
@@ -34,14 +34,12 @@ class Polls:
         silence: Silence,
         *,
         namespace: str,
-        everything: Callable[[], None],
         report: Callable[[str, str], None],
     ) -> None:
         self._api = api
         self._intake = intake
         self._silence = silence
         self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
-        self._everything = everything
         self._report = report
         self._namespaces_known = False
 
@@ -78,27 +76,24 @@ class Polls:
 
     async def look_at_cluster(self) -> None:
         """Read the Service ranges and the API server's addresses, which nobody may claim."""
-        ranges = [
-            cidr for body in await self._all(SERVICE_RANGES) for cidr in (body.get("spec") or {}).get("cidrs") or ()
-        ]
-        addresses = [
-            address
-            for body in await self._all(API_ENDPOINTS, "kubernetes.io/service-name=kubernetes")
-            for endpoint in body.get("endpoints") or ()
-            for address in endpoint.get("addresses") or ()
-        ]
-        cluster = Cluster(service_ranges=tuple(sorted(set(ranges))), api_addresses=tuple(sorted(set(addresses))))
-        if self._intake.store.set_cluster(cluster) is not None:
-            log.info("Service ranges %s, API server %s", cluster.service_ranges, cluster.api_addresses)
-            if self._intake.store.complete:
-                self._everything()
+        ranges = {cidr for body in await self._ranges() for cidr in (body.get("spec") or {}).get("cidrs") or ()}
+        addresses = {address for endpoint in await self._endpoints() for address in endpoint.get("addresses") or ()}
+        cluster = Cluster(service_ranges=tuple(sorted(ranges)), api_addresses=tuple(sorted(addresses)))
+        self._intake.cluster(cluster)
 
-    async def _all(self, path: str, label_selector: str = "") -> list[Body]:
+    async def _ranges(self) -> list[Body]:
         try:
-            bodies, _ = await self._api.list(path, label_selector=label_selector)
+            bodies, _ = await self._api.list(SERVICE_RANGES)
         except NotFound:
             return []  # a cluster without this kind
         return bodies
+
+    async def _endpoints(self) -> list[Body]:
+        try:
+            body = await self._api.get(API_ENDPOINTS)
+        except NotFound:
+            return []  # an API server that does not announce itself
+        return body.get("endpoints") or []
 
     async def run_leases(self) -> None:
         """Work until cancelled."""

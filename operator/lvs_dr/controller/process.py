@@ -109,6 +109,7 @@ class Process:
 
     async def _lead(self, api: Api, credentials: Credentials, elector: Elector) -> None:
         await elector.elected.wait()
+        self._readiness.report("start", "not everything is read yet")
         parts = assemble(api, elector, self._metrics, self._readiness, self._options.namespace)
         await wait_for_kinds(api, parts.guard, time.monotonic, lambda text: self._readiness.report("kinds", text))
         await self._first_look(parts)
@@ -122,9 +123,11 @@ class Process:
             self._spawn(name, work)
         self._spawn("sweep", lambda: self._sweep(parts))
         self._kopf = asyncio.create_task(self._watch(parts, credentials), name="kopf")
+        self._readiness.report("start", "")
 
     async def _first_look(self, parts: Parts) -> None:
         """Read everything once: before that nothing is decided."""
+        said = ""
         while True:
             try:
                 await parts.polls.look_at_cluster()
@@ -133,7 +136,9 @@ class Process:
                 await parts.polls.look_at_namespaces()
                 parts.intake.refresh_silence()
             except ControllerError as error:
-                log.warning("cannot read the cluster yet: %s", error)
+                if str(error) != said:
+                    log.warning("cannot read the cluster yet: %s", error)
+                    said = str(error)
                 self._readiness.report("first look", str(error))
                 await asyncio.sleep(RETRY_SECONDS)
             else:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lvs_dr.controller import watched
 from lvs_dr.controller.errors import ApiError, ControllerError, KindsMissing, NotLeading, OwnerGone, Unreachable
-from lvs_dr.controller.guard import Guard, node_loses, table_loses
+from lvs_dr.controller.guard import Guard, node_loss, table_loses
 from lvs_dr.controller.metrics import Metrics
 from lvs_dr.controller.pending import Item, Pending, merged
 from lvs_dr.controller.store import Store
@@ -20,7 +20,8 @@ from lvs_dr.controller.watched import Watched
 from lvs_dr.controller.writer import Writer
 from lvs_dr.core.compile import compile_node, compile_table, orphans
 from lvs_dr.core.decisions import Action, Dirty, TableDecision
-from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.dirty import members_changed
+from lvs_dr.core.node import LVSNodeSpec, table_key
 from lvs_dr.core.objects import Key
 
 log = logging.getLogger(__name__)
@@ -121,15 +122,19 @@ class Reconciler:
                 self._fail(item, error)
                 continue
             step = self._table_step(item, decision)
-            if key in self._store.world.virtual_services:
-                self.decisions[key] = decision
-            else:
-                self.decisions.pop(key, None)
+            self._remember(key, decision)
             if step is None:
                 self._pending.succeeded(item)
             else:
                 steps.append(step)
         return steps
+
+    def _remember(self, key: Key, decision: TableDecision) -> None:
+        before = self.decisions.pop(key, None)
+        present = key in self._store.world.virtual_services
+        if present:
+            self.decisions[key] = decision
+        self.compiled(Dirty(real_servers=members_changed(before, decision if present else None)))
 
     def _table_step(self, item: Item, decision: TableDecision) -> Step | None:
         key, world = item.key, self._store.world
@@ -154,10 +159,7 @@ class Reconciler:
                 log.exception("cannot compile %s", item)
                 self._fail(item, error)
                 continue
-            step = self._node_step(item, name, spec)
-            if step is None:
-                self._pending.succeeded(item)
-            else:
+            if (step := self._node_step(item, name, spec)) is not None:
                 steps.append(step)
         return steps
 
@@ -165,11 +167,22 @@ class Reconciler:
         world = self._store.world
         record, node = world.lvs_nodes.get(name), world.nodes.get(name)
         if spec is None or node is None:
+            self._pending.succeeded(item)
             return None
         owner_uid = node.meta.uid
         if record is not None and (record.spec, record.owner_uid) == (spec, owner_uid):
+            self._pending.succeeded(item)
             return None
-        return Step(item, node_loses(record, spec), lambda: self._writer.node(name, spec, owner_uid))
+        loss = node_loss(record, spec)
+        if unwritten := [table for table in sorted(loss.tables) if self._is_to_be_written(table_key(table))]:
+            # The table was deleted by mistake and cannot be written yet: nobody wanted it gone.
+            self._fail(item, f"waiting for DirectorTable {unwritten[0]} to be written again")
+            return None
+        return Step(item, bool(loss), lambda: self._writer.node(name, spec, owner_uid))
+
+    def _is_to_be_written(self, key: Key) -> bool:
+        decision = self.decisions.get(key)
+        return key not in self._store.world.tables and decision is not None and decision.action is Action.WRITE
 
     async def _carry_out(self, steps: list[Step]) -> None:
         removals = [step for step in steps if step.removes]

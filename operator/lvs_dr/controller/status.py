@@ -7,7 +7,7 @@ import asyncio
 import datetime as dt
 import logging
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from lvs_dr.controller import watched
 from lvs_dr.controller.errors import ControllerError, NotLeading
@@ -19,12 +19,16 @@ from lvs_dr.controller.writer import Writer
 from lvs_dr.core import summary
 from lvs_dr.core.decisions import Dirty, TableDecision
 from lvs_dr.core.objects import Key
+from lvs_dr.core.status import DirectorGroupStatus, RealServerStatus, VirtualServiceStatus
 
 log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.02
 DETAIL_SECONDS = 1.0
 RETRY_SECONDS = 2.0
+
+
+Kept = TypeVar("Kept", VirtualServiceStatus, RealServerStatus, DirectorGroupStatus)
 
 
 class Subject(NamedTuple):
@@ -153,11 +157,15 @@ class StatusKeeper:
             decision = self._decisions.get(key)
             if key not in world.virtual_services or decision is None:
                 return None
-            return summary.virtual_service_status(world, key, decision, before, self._now())  # type: ignore[arg-type]
+            return summary.virtual_service_status(world, key, decision, _as(VirtualServiceStatus, before), self._now())
         if subject.kind is watched.REAL_SERVER:
             if key not in world.real_servers:
                 return None
-            return summary.real_server_status(world, key, self._decisions, before, self._now())  # type: ignore[arg-type]
+            return summary.real_server_status(world, key, self._decisions, _as(RealServerStatus, before), self._now())
         if key.name not in world.groups:
             return None
-        return summary.director_group_status(world, key.name, before, self._now())  # type: ignore[arg-type]
+        return summary.director_group_status(world, key.name, _as(DirectorGroupStatus, before), self._now())
+
+
+def _as(kind: type[Kept], status: Status | None) -> Kept | None:
+    return status if isinstance(status, kind) else None

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from lvs_dr.api import translate
 from lvs_dr.controller import watched
 from lvs_dr.controller.apiclient import Api, Body
 from lvs_dr.controller.errors import Conflict, NotFound, NotLeading, OwnerGone
@@ -95,7 +96,9 @@ class Writer:
         self._metrics.count("lvs_controller_writes_total", kind=kind.kind, verb="status")
         self._learn(kind, answer)
 
-    async def _apply(self, kind: Watched, key: Key, spec: Struct, *, uid: str, owner_uid: str) -> None:
+    async def _apply(
+        self, kind: Watched, key: Key, spec: DirectorTableSpec | LVSNodeSpec, *, uid: str, owner_uid: str
+    ) -> None:
         owner_kind = OWNERS[kind]
         # A new object may bring back what was just cleaned up, so its owner is asked for and not remembered.
         if not uid and not await self._live(owner_kind, key, owner_uid):
@@ -110,7 +113,7 @@ class Writer:
                 "controller": True,
             }
         ]
-        body["spec"] = msgspec.to_builtins(spec)
+        body["spec"] = translate.spec_body(spec)
         answer = await self._send(self._api.apply, kind.path(key), body)
         self._metrics.count("lvs_controller_writes_total", kind=kind.kind, verb="apply")
         log.debug("wrote %s %s", kind.kind, key)

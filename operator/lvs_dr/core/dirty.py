@@ -1,25 +1,210 @@
 """What must be compiled, or summarised, again after something changed: enough, and not everything."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from lvs_dr.core import dirty_node
 from lvs_dr.core.decisions import Dirty, TableDecision
-from lvs_dr.core.objects import Key
-from lvs_dr.core.world import World
+from lvs_dr.core.dirty_set import DirtySet
+from lvs_dr.core.indexing import Kind, eligible, selected, selecting
+from lvs_dr.core.objects import DirectorGroup, Invalid, Key, Namespace, Node, RealServer, VirtualService
+from lvs_dr.core.order import leaving
+from lvs_dr.core.table import TableDestination
+from lvs_dr.core.world import Cluster, TableRecord, World
 
 
 def affected(world: World, kind: str, before: Any, after: Any) -> Dirty:  # noqa: ANN401 - any of the kinds
     """Tell what is affected by an object of `kind` that was `before` and is `after` (None: absent).
 
-    `world` and its index already hold `after`. Kind "Cluster" is the cluster's own addresses.
+    `world` and its index already hold `after`. Kind "Cluster" is the cluster's own addresses. Raises KeyError for
+    an unknown kind.
     """
-    raise NotImplementedError
+    if before == after:
+        return Dirty()
+    found = DirtySet(world)
+    _BY_KIND[kind](found, before, after)
+    return found.dirty()
 
 
 def silence_changed(world: World, node: str) -> Dirty:
     """Tell what is affected when the agent of a node falls silent or is heard again."""
-    raise NotImplementedError
+    found = DirtySet(world)
+    found.nodes.add(node)
+    found.backend(node)
+    record = world.lvs_nodes.get(node)
+    for group in dirty_node.groups_of(world, node):
+        found.group(group)
+    if record is None or record.status is None:
+        found.nodes |= leaving(world)  # one that never reported is waited for only while it is alive
+    return found.dirty()
 
 
 def members_changed(before: TableDecision | None, after: TableDecision | None) -> frozenset[Key]:
     """Return the RealServers whose part in a VirtualService changed between two compiles: their status follows."""
-    raise NotImplementedError
+    if before is not None and after is not None and before.accepted == after.accepted:
+        return frozenset(each.real_server for each in set(before.members) ^ set(after.members))
+    return frozenset(each.real_server for decision in (before, after) if decision for each in decision.members)
+
+
+def _service(found: DirtySet, before: VirtualService | Invalid | None, after: VirtualService | Invalid | None) -> None:
+    world = found.world
+    present = after if after is not None else before
+    if present is None:
+        return
+    found.services.add(present.meta.key)
+    if _claim(before) != _claim(after):
+        for each in (before, after):
+            if isinstance(each, VirtualService):
+                found.services |= world.services_by_address.get(each.address, frozenset())
+    if _selection(before) != _selection(after):
+        for each in (before, after):
+            if isinstance(each, VirtualService):
+                keys = selected(world, each)
+                found.real_servers.update(keys)
+                found.nodes |= {node for key in keys if (node := _node_of(world.real_servers[key]))}
+
+
+def _claim(service: VirtualService | Invalid | None) -> object:
+    if not isinstance(service, VirtualService):
+        return None
+    return service.meta.uid, service.address, service.director_group, service.ports, service.meta.created
+
+
+def _selection(service: VirtualService | Invalid | None) -> object:
+    return (service.meta.uid, service.selector) if isinstance(service, VirtualService) else None
+
+
+def _real_server(found: DirtySet, before: RealServer | Invalid | None, after: RealServer | Invalid | None) -> None:
+    for each in (before, after):
+        if each is not None:
+            found.real_servers.add(each.meta.key)
+            found.services.update(selecting(found.world, each))
+    if _place(before) != _place(after):
+        found.nodes |= {node for each in (before, after) if (node := _node_of(each))}
+
+
+def _place(real_server: RealServer | Invalid | None) -> object:
+    """Return what of a RealServer decides about the VIPs on its node."""
+    if not isinstance(real_server, RealServer):
+        return real_server
+    return real_server.node_name, real_server.addresses, real_server.meta.labels
+
+
+def _node_of(real_server: RealServer | Invalid | None) -> str:
+    return real_server.node_name if isinstance(real_server, RealServer) else ""
+
+
+def _group(found: DirtySet, before: DirectorGroup | Invalid | None, after: DirectorGroup | Invalid | None) -> None:
+    present = after if after is not None else before
+    if present is None:
+        return
+    world, name = found.world, present.meta.key.name
+    found.group(name)
+    if _membership(before) != _membership(after):
+        # Its nodes come from, or go to, the groups that sort after it.
+        for other in {*world.groups, *world.index.nodes_by_group, *world.index.lvs_nodes_by_group}:
+            if other > name:
+                found.group(other)
+
+
+def _membership(group: DirectorGroup | Invalid | None) -> object:
+    return group.node_selector if isinstance(group, DirectorGroup) else group is not None
+
+
+def _node(found: DirtySet, before: Node | None, after: Node | None) -> None:
+    present = after if after is not None else before
+    if present is None:
+        return
+    world, name = found.world, present.meta.key.name
+    if before is None or after is None or before.meta.uid != after.meta.uid or eligible(before) != eligible(after):
+        found.nodes.add(name)
+        found.backend(name)
+        for group in dirty_node.groups_of(world, name):
+            found.group(group)
+        dirty_node.freed(found, world.lvs_nodes.get(name))
+        found.nodes |= leaving(world)  # one waits for directors that exist
+    elif before.meta.paused != after.meta.paused:
+        found.nodes.add(name)
+    if before is not None and after is not None and before.meta.labels != after.meta.labels:
+        _labels(found, name)
+    addresses = {*(before.internal_addresses if before else ()), *(after.internal_addresses if after else ())}
+    if before is None or after is None or before.internal_addresses != after.internal_addresses:
+        found.nodes.add(name)
+        found.backend(name)
+        found.addresses(addresses)
+
+
+def _labels(found: DirtySet, name: str) -> None:
+    """Follow a Node's label only where it changes whom the node directs for."""
+    world = found.world
+    record = world.lvs_nodes.get(name)
+    told = record.spec.director.group if record is not None and record.spec.director is not None else ""
+    now = next((group for group, nodes in world.index.nodes_by_group.items() if name in nodes), "")
+    if told != now:
+        found.nodes.add(name)
+        for group in {told, now} - {""}:
+            found.group(group)
+
+
+def _namespace(found: DirtySet, before: Namespace | None, after: Namespace | None) -> None:
+    present = after if after is not None else before
+    if present is None:
+        return
+    world = found.world
+    for key in world.services_by_namespace.get(present.name, ()):
+        service = world.virtual_services[key]
+        group = world.groups.get(service.director_group) if isinstance(service, VirtualService) else None
+        if isinstance(group, DirectorGroup) and group.allowed_namespaces is not None:
+            found.services.add(key)
+
+
+def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | None) -> None:
+    present = after if after is not None else before
+    if present is None:
+        return
+    world = found.world
+    found.services.add(present.key)
+    kept = before is not None and after is not None and before.uid == after.uid
+    old, new = _destinations(before), _destinations(after)
+    names = [name for name in old.keys() | new.keys() if _differs(old, new, name)]
+    moved = [each for name in names for each in (old.get(name), new.get(name)) if each is not None]
+    found.real_servers.update(Key(present.key.namespace, each.real_server) for each in moved)
+    found.nodes |= {each.node for each in moved if each.node}
+    if kept:
+        return
+    for each in (before, after):
+        if each is not None:
+            found.services |= world.services_by_address.get(each.spec.address, frozenset())
+            found.directors(each.spec.director_group)
+            found.nodes |= world.index.backends_by_address.get(each.spec.address, set())
+            found.real_servers |= world.index.real_servers_by_address.get(each.spec.address, set())
+            for key in world.index.real_servers_by_address.get(each.spec.address, ()):
+                found.services.update(selecting(world, world.real_servers[key]))
+    service = world.virtual_services.get(present.key)
+    if isinstance(service, VirtualService):
+        found.nodes |= {node for key in selected(world, service) if (node := _node_of(world.real_servers[key]))}
+
+
+def _destinations(table: TableRecord | None) -> Mapping[str, TableDestination]:
+    return {each.real_server: each for each in table.spec.destinations} if table is not None else {}
+
+
+def _differs(old: Mapping[str, TableDestination], new: Mapping[str, TableDestination], name: str) -> bool:
+    a, b = old.get(name), new.get(name)
+    return a is None or b is None or (a.address, a.node) != (b.address, b.node)
+
+
+def _cluster(found: DirtySet, _before: Cluster | None, _after: Cluster | None) -> None:
+    found.services.update(found.world.virtual_services)
+
+
+_BY_KIND: Mapping[str, Callable[[DirtySet, Any, Any], None]] = {
+    Kind.VIRTUAL_SERVICE: _service,
+    Kind.REAL_SERVER: _real_server,
+    Kind.DIRECTOR_GROUP: _group,
+    Kind.NODE: _node,
+    Kind.NAMESPACE: _namespace,
+    Kind.DIRECTOR_TABLE: _table,
+    Kind.LVS_NODE: dirty_node.lvs_node,
+    "Cluster": _cluster,
+}

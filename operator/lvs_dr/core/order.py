@@ -164,6 +164,8 @@ def releasing(world: World, record: NodeRecord, role: DirectorRole | None) -> Re
             group = ""
     if spec.director is not None and (role is None or role.group != spec.director.group):
         group = spec.director.group
+    elif role is not None and role.group == group:
+        group = ""  # back again: they are its own
     if not addresses and not group:
         return None
     return Releasing(addresses=tuple(sorted(addresses)), group=group)

@@ -105,6 +105,11 @@ def wants(judged: Judged) -> bool:
     return judged.destination is not None or judged.member.verdict.ok
 
 
+def entered(member: Member) -> bool:
+    """Tell whether the real server is a destination by its own merit (one that is refused may still be kept)."""
+    return member.verdict.ok and member.verdict.reason in (Reason.IN_SERVICE, Reason.MAINTENANCE)
+
+
 def members(ctx: Context, keys: list[Key]) -> tuple[tuple[Member, ...], tuple[TableDestination, ...]]:
     """Judge the selected RealServers (sorted) together: one for each address, and no more than IPVS is given."""
     found: list[Member] = []
@@ -200,8 +205,9 @@ def _usable(ctx: Context, real_server: RealServer, address: str) -> Verdict:
     if ctx.on_link and not any(each.holds(address) for each in ctx.on_link):
         where = f"director {ctx.director}'s interface" if ctx.director else "the directors' interfaces"
         text = (
-            f"{address} is not in {listed([str(each) for each in ctx.on_link])}, the subnet of {where}: direct routing "
-            "reaches only that segment; name an address there in spec.addresses, or another interface in the DirectorGroup"
+            f"{address} is not in {listed([str(each) for each in ctx.on_link])}, the subnet of {where}: direct "
+            "routing reaches only that segment; name an address there in spec.addresses, or another interface in the "
+            "DirectorGroup"
         )
         return Verdict(False, Reason.NOT_ON_LINK, text)
     return _IN_SERVICE

@@ -21,7 +21,7 @@ import errno
 import os
 
 
-class NetlinkFailure(Exception):  # noqa: N818 - the tree above names outcomes, not Python errors
+class NetlinkFailure(Exception):
     """Any failure of this package; catch it to treat them all alike."""
 
 
@@ -77,9 +77,9 @@ class InterfaceUnavailable(NetlinkFailure):
         super().__init__(f"interface {interface}: {os.strerror(code)}")
 
 
-class MalformedMessage(NetlinkFailure, ValueError):  # noqa: N818
+class MalformedMessage(NetlinkFailure, ValueError):
     """Bytes from outside that break the rules of their protocol."""
 
 
-class UnencodableValue(NetlinkFailure, ValueError):  # noqa: N818
+class UnencodableValue(NetlinkFailure, ValueError):
     """A value of ours that the wire format cannot carry (wrong address, number out of range)."""

@@ -220,7 +220,10 @@ class FakeApi:
         """Wait until a status was written for which `condition` is true, and return it."""
 
         def latest() -> bool:
-            return bool(self.status_writes and condition(self.status_writes[-1]))
+            try:
+                return bool(self.status_writes and condition(self.status_writes[-1]))
+            except (KeyError, IndexError):  # what the condition looks for is not there yet
+                return False
 
         async with asyncio.timeout(seconds), self._news:
             await self._news.wait_for(latest)

@@ -30,13 +30,17 @@ from lvs_dr.core.objects import (
     VirtualService,
 )
 from lvs_dr.core.table import DirectorTableSpec, TableDestination, TablePort
-from tests.api.refusals import REFUSALS, Refusal, service_spec
+from tests.api.crds.refusals import REFUSALS, Refusal, service_spec
+from tests.unit.api.test_generated_files import ALL, ROOT
 
 PARSERS: dict[kinds.Kind, Any] = {
     kinds.VIRTUAL_SERVICE: translate.virtual_service,
     kinds.REAL_SERVER: translate.real_server,
     kinds.DIRECTOR_GROUP: translate.director_group,
 }
+
+
+OUR_TEXTS = {rule["message"] for _, schema, _ in ALL for rule in schema.get("x-kubernetes-validations", ())}
 
 
 def body(spec: Any, **metadata: Any) -> dict[str, Any]:
@@ -57,11 +61,8 @@ def test_what_the_api_server_refuses_parses_to_invalid(refusal: Refusal) -> None
     parsed = PARSERS[refusal.kind](refusal.manifest | {"metadata": {"name": "old"}})
     assert isinstance(parsed, Invalid) == refusal.parsed, parsed
     if refusal.parsed:
-        place = refusal.said.split(":", 1)[0]
         assert parsed.message.startswith("spec")
-        told = refusal.said.rsplit("Invalid value: ", 1)[-1]
-        ours = "must be" in told or "needs" in told or "select" in told
-        assert not ours or told.split('": ')[-1] in parsed.message or place in parsed.message
+        assert [text for text in OUR_TEXTS if refusal.said.endswith(text) and text not in parsed.message] == []
 
 
 def test_a_full_virtual_service() -> None:
@@ -154,7 +155,7 @@ def test_message_of_an_invalid_object_is_bounded_and_says_where() -> None:
     assert isinstance(parsed, Invalid)
     assert parsed.message.startswith("spec.address: must be an IPv4 or IPv6 address")
     assert "spec.ports[0].port: " in parsed.message
-    assert parsed.message.endswith("; and 28 more")
+    assert parsed.message.endswith("; and 29 more")
     assert len(parsed.message) < 1024
 
 
@@ -280,8 +281,6 @@ def test_parsing_depends_on_what_is_said_not_on_how(address: Any, ports: set[int
 
 def test_examples_parse() -> None:
     """What the README tells people to apply is what the controller understands."""
-    from tests.unit.api.test_generated_files import ROOT  # noqa: PLC0415
-
     for example in (ROOT / "manifests/examples").glob("*.yaml"):
         for document in yaml.safe_load_all(example.read_text()):
             kind = next(kind for kind in kinds.USER_KINDS if kind.kind == document["kind"])

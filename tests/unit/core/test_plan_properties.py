@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lvs_dr.core.desired import Desired
-from lvs_dr.core.kernel import AddressOp, DestinationOp, KernelState, RouteOp, ServiceOp, SysctlOp, Verb
+from lvs_dr.core.kernel import AddressOp, DestinationOp, KernelState, Op, RouteOp, ServiceOp, SysctlOp, Verb
 from tests.contract.fake_kernel import FakeKernel
 from tests.unit.core.plan_cases import VIPS, Node, kernels, wanted_states
 
@@ -154,7 +154,7 @@ def test_the_order_on_a_node_is_kept(kernel: FakeKernel, first: Desired, second:
         node.apply(wanted)
 
 
-def _assert_order(ops: tuple[object, ...]) -> None:
+def _assert_order(ops: tuple[Op, ...]) -> None:
     def positions(kind: type, verb: Verb) -> list[int]:
         return [number for number, op in enumerate(ops) if isinstance(op, kind) and op.verb is verb]
 
@@ -174,5 +174,5 @@ def _assert_order(ops: tuple[object, ...]) -> None:
             later = [each for each in ops[number:] if isinstance(each, ServiceOp) and each.key == op.key.service]
             assert not later, "a destination was added before its service"
         if isinstance(op, ServiceOp) and op.verb is Verb.DELETE:
-            later = [each for each in ops[number:] if isinstance(each, DestinationOp) and each.key.service == op.key]
-            assert not later, "a service was removed before its destinations"
+            inside = [each for each in ops[number:] if isinstance(each, DestinationOp) and each.key.service == op.key]
+            assert not inside, "a service was removed before its destinations"

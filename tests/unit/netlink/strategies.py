@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from lvs_dr.netlink.ipvs import DestinationConfig, DestinationKey, ServiceConfig, ServiceKey
 
-FAMILIES = (socket.AF_INET, socket.AF_INET6)
-SIZES = {socket.AF_INET: 4, socket.AF_INET6: 16}
-BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
+FAMILIES: tuple[int, ...] = (socket.AF_INET, socket.AF_INET6)
+SIZES: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
+BITS: dict[int, int] = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
 u16 = st.integers(0, 0xFFFF)
 u32 = st.integers(0, 0xFFFF_FFFF)

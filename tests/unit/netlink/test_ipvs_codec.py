@@ -94,7 +94,7 @@ def pyroute2_service(key: ServiceKey) -> list[tuple[str, Any]]:
 def test_service_request_matches_pyroute2(command: Any, key: ServiceKey) -> None:
     """A service reaches the kernel with the values that an independent encoder would send."""
     config = ServiceConfig("mh", ServiceFlag.SCHEDULER_1 | ServiceFlag.ONE_PACKET, 360, 24, "sip")
-    # IPv6 masks are a bare prefix length, which pyroute2 can only write as an address (facts A2)
+    # IPv6 masks are a bare prefix length, which pyroute2 can only write as an address
     mask = "255.255.255.0" if key.family == V4 else socket.inet_ntoa(struct.pack("=I", 24))
     expected = oracle(
         command(key, config)[16],

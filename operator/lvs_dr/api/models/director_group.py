@@ -60,7 +60,7 @@ class DirectorGroupSpec(ApiModel):
         NonEmptyLabelSelector,
         Field(
             description="Selects the Nodes that direct by their labels, for example"
-            " {matchLabels: {lvs-operator.io/director: edge}}. A node directs for one group: if several select it, for"
+            " {matchLabels: {site: edge}}. A node directs for one group: if several select it, for"
             " the first by name. Must name at least one label."
         ),
     ]

@@ -60,7 +60,9 @@ class LabelExpression(ApiModel):
     ]
     values: Annotated[
         tuple[LabelValue, ...],
-        Field(max_length=64, description="Values for In and NotIn; left out for Exists and DoesNotExist."),
+        Field(
+            max_length=64, description="Values for In and NotIn; left out for Exists and DoesNotExist. Default: none."
+        ),
     ] = ()
 
     @model_validator(mode="after")
@@ -79,13 +81,13 @@ class LabelSelector(ApiModel):
         dict[str, LabelValue],
         Field(
             max_length=32,
-            description="Labels the object must have, with exactly these values, for example {pool: web}.",
+            description="Labels the object must have, with exactly these values, such as {pool: web}. Default: none.",
             json_schema_extra=validated(rule(f"self.all(key, key.matches('{LABEL_KEY}'))", BAD_KEY)),
         ),
     ] = Field(default_factory=dict)
     match_expressions: Annotated[
         tuple[LabelExpression, ...],
-        Field(max_length=32, description="Further conditions on labels; all of them must hold."),
+        Field(max_length=32, description="Further conditions on labels; all of them must hold. Default: none."),
     ] = ()
 
 

@@ -1,0 +1,306 @@
+"""The agent's parts, put together: watches in, passes, health checks, speaker, report and Lease out."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from msgspec import structs
+
+from lvs_dr.agent.apiclient import ApiClient
+from lvs_dr.agent.assigner import Assigner
+from lvs_dr.agent.desired import DesiredState
+from lvs_dr.agent.door import KernelDoor
+from lvs_dr.agent.facts import MAXIMUM_PROBLEMS, problem, status
+from lvs_dr.agent.health import tcp
+from lvs_dr.agent.health.prober import Connect, Prober
+from lvs_dr.agent.inforce import Force, InForce
+from lvs_dr.agent.lastgood import LastGoodFile
+from lvs_dr.agent.lease import LeaseKeeper
+from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.agent.loop import POLL_SECONDS, RESYNC_SECONDS, Loop
+from lvs_dr.agent.metrics import Metrics
+from lvs_dr.agent.onepass import NodePass, Seen
+from lvs_dr.agent.report import LVSNODES, Reporter
+from lvs_dr.agent.telling import facts
+from lvs_dr.agent.watch import Watch
+from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
+from lvs_dr.core.reasons import Reason
+from lvs_dr.core.table import DirectorTableSpec
+from lvs_dr.vrrp.messages import Speaker
+
+log = logging.getLogger(__name__)
+
+TABLES = "/apis/lvs-operator.io/v1alpha1/directortables"
+RESTART_SECONDS = 1.0
+STORE_SECONDS = 1.0  # between two writes of the last good state
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an agent is told at start."""
+
+    node: str
+    namespace: str
+    version: str
+    boot_id: str
+    identity: str = ""
+    resync: float = RESYNC_SECONDS
+    poll: float = POLL_SECONDS
+    watch_idle: float = 70.0
+    connect: Connect = field(default=tcp.check)
+
+
+class Agent:
+    """One agent. Everything runs in the event loop, but for the kernel's thread and the disk."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        client: ApiClient,
+        door: KernelDoor,
+        speaker: Speaker,
+        ledger: LedgerFile,
+        last_good: LastGoodFile,
+        speaker_repairs: Callable[[], int] = lambda: 0,
+        more: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._door = door
+        self._ledger = ledger
+        self._stored = last_good
+        self._speaker_repairs = speaker_repairs
+        self._more = dict(more or {})
+        self.metrics = Metrics()
+        self.troubles: dict[str, str] = {}  # of parts other than the loop, for the report
+        self.source = DesiredState(settings.node, wake=self.wake, group_changed=self._group_changed)
+        self._groups = asyncio.Event()
+        self.in_force = InForce(settings.node)
+        self._checks = self.metrics.counter("lvs_agent_checks_total", "Health checks made.")
+        self._checks_failed = self.metrics.counter("lvs_agent_checks_failed_total", "Health checks that failed.")
+        self.prober = Prober(changed=self.wake, counted=self._checked, connect=settings.connect)
+        self.assigner = Assigner(speaker, wake=self.wake)
+        self.node_pass = NodePass(
+            source=self.source,
+            in_force=self.in_force,
+            door=door,
+            ledger=ledger,
+            assigner=self.assigner,
+            prober=self.prober,
+        )
+        self.loop = Loop(
+            self._pass,
+            self.node_pass.arp_drifted,
+            failed=self._failed,
+            resync=settings.resync,
+            poll_every=settings.poll,
+        )
+        self._writes = self.metrics.counter("lvs_agent_report_writes_total", "Writes of LVSNode.status.")
+        self.reporter = Reporter(client, settings.node, counted=lambda: self._writes(1.0))
+        self.lease = LeaseKeeper(
+            client,
+            namespace=settings.namespace,
+            node=settings.node,
+            identity=settings.identity or settings.node,
+            alive=self.alive,
+        )
+        self._node_watch = Watch(
+            client,
+            LVSNODES,
+            LVSNodeSpec,
+            self.source.nodes,
+            field_selector=f"metadata.name={settings.node}",
+            idle=settings.watch_idle,
+        )
+        self._table_watch: Watch[DirectorTableSpec] | None = None
+        self._table_restarts = 0
+        self._store = asyncio.Event()
+        self._status: LVSNodeStatus | None = None
+        self._declare()
+
+    def alive(self) -> bool:
+        """Whether passes make progress."""
+        return self.loop.alive() and not self._door.stuck
+
+    def healthy(self) -> str:
+        """Return why the process should be restarted, "" if it should not."""
+        return "" if self.alive() else "the loop makes no progress"
+
+    def repairs(self) -> int:
+        """Return how much drift was repaired since the start."""
+        return self.node_pass.drift.repairs + self._speaker_repairs()
+
+    def wake(self) -> None:
+        """Have a pass made soon."""
+        self.loop.wake()
+
+    def restore(self) -> bool:
+        """Start from the last good state on disk; returns whether there is one. Before `run`."""
+        stored = self._stored.load(self._settings.node)
+        if stored is None:
+            return False
+        self.source.restore(stored)
+        # In force before the first list: what a relist takes away is measured against it.
+        self.in_force.follow(self.source.view(), time.monotonic())
+        ledger = self._ledger.current
+        services = frozenset(ledger.services) | {key for key, _ in ledger.adopted_services}
+        versions = {name: table.version for name, table in stored.tables.items()}
+        tables = {name: table.spec for name, table in stored.tables.items()}
+        self.node_pass.programmed.start_from(tables, versions, services)
+        return True
+
+    async def run(self) -> None:
+        """Run until `loop.stop()`. The kernel stays as it is."""
+        parts: dict[str, Callable[[], Awaitable[None]]] = {
+            "speaker": self.assigner.run,
+            "health checks": self.prober.run,
+            "report": self.reporter.run,
+            "lease": self.lease.run,
+            "watch of the LVSNode": self._node_watch.run,
+            "watch of the DirectorTables": self._watch_tables,
+            "last good state": self._keep_last_good,
+            **self._more,
+        }
+        tasks = [asyncio.create_task(self._kept_running(name, part), name=name) for name, part in parts.items()]
+        try:
+            await self.loop.run()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _kept_running(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
+        """Run a part for ever; what it raises is logged, reported, and the part started again."""
+        while True:
+            try:
+                await part()
+            except Exception as error:
+                log.exception("%s failed", name)
+                self.troubles[name] = f"{name}: {type(error).__name__}: {error}"
+                self.wake()
+            await asyncio.sleep(RESTART_SECONDS)
+
+    # Passes.
+
+    async def _pass(self, deep: bool) -> None:  # noqa: FBT001 - the loop's only word
+        seen = await self.node_pass.once(deep=deep)
+        self._applied(float(seen.done))
+        self._refused(float(len(seen.failures)))
+        self._store.set()
+        self._tell(seen)
+
+    def _tell(self, seen: Seen) -> None:
+        told = facts(
+            seen,
+            node_pass=self.node_pass,
+            in_force=self.in_force,
+            ledger=self._ledger.current,
+            speaker=self.assigner.state,
+            exposed=self.assigner.exposed,
+            agent_version=self._settings.version,
+            boot_id=self._settings.boot_id,
+            troubles=[*self.troubles.values(), self.assigner.trouble],
+            repairs=self.repairs(),
+            now=time.monotonic(),
+        )
+        self._status = status(told, self.prober.outcome)
+        if seen.wanted.present:
+            self.reporter.offer(self._status, again=seen.wanted.unreported)
+
+    def _failed(self, text: str) -> None:
+        """Say in the report that passes fail; the rest of it stays as it was last seen."""
+        self._failures(1.0)
+        if self.source.view().present:
+            before = self._status or LVSNodeStatus(agent_version=self._settings.version, boot_id=self._settings.boot_id)
+            self.reporter.offer(with_trouble(before, text))
+
+    def _checked(self, success: bool) -> None:  # noqa: FBT001 - a result
+        self._checks(1.0)
+        if not success:
+            self._checks_failed(1.0)
+
+    # DirectorTables: those of the group that the LVSNode names.
+
+    def _group_changed(self, group: str) -> None:
+        log.info("serving the tables of DirectorGroup %s", group) if group else log.info("serving no DirectorGroup")
+        self._groups.set()
+
+    async def _watch_tables(self) -> None:
+        """Watch the tables of one group at a time."""
+        task: asyncio.Task[None] | None = None
+        try:
+            while True:
+                group = self.source.group
+                self._groups.clear()
+                if group:
+                    self._table_watch = Watch(
+                        self._client,
+                        TABLES,
+                        DirectorTableSpec,
+                        self.source.tables,
+                        field_selector=f"spec.directorGroup={group}",
+                        idle=self._settings.watch_idle,
+                    )
+                    task = asyncio.create_task(self._table_watch.run(), name=f"tables of {group}")
+                while self.source.group == group:
+                    await self._groups.wait()
+                    self._groups.clear()
+                await self._end(task)
+                task = None
+        finally:
+            await self._end(task)
+
+    async def _end(self, task: "asyncio.Task[None] | None") -> None:
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        if self._table_watch is not None:
+            self._table_restarts += self._table_watch.restarts
+            self._table_watch = None
+
+    # The last good state.
+
+    async def _keep_last_good(self) -> None:
+        """Write it soon after a change, in a thread: disks are slow."""
+        written: Force | None = None
+        while True:
+            await self._store.wait()
+            self._store.clear()
+            force, state = self.in_force.force, self.in_force.last_good()
+            if state is not None and force is not written and self.source.view().decided:
+                try:
+                    await asyncio.to_thread(self._stored.save, state)
+                    written = force
+                    self.troubles.pop("last good state", None)
+                except OSError as error:
+                    if "last good state" not in self.troubles:
+                        log.warning("cannot write %s: %s", self._stored.path, error)
+                    self.troubles["last good state"] = f"cannot write {self._stored.path}: {error}"
+            await asyncio.sleep(STORE_SECONDS)
+
+    def _declare(self) -> None:
+        gauge, counter = self.metrics.gauge, self.metrics.counter
+        gauge("lvs_agent_passes", "Passes made.", lambda: self.loop.passes)
+        gauge("lvs_agent_pass_seconds", "Seconds spent in passes.", lambda: self.loop.seconds)
+        self._applied = counter("lvs_agent_operations_total", "Changes made to the kernel.")
+        self._refused = counter("lvs_agent_operations_failed_total", "Changes that the kernel refused.")
+        self._failures = counter("lvs_agent_pass_failures_total", "Passes that failed.")
+        gauge("lvs_agent_repairs", "Drift repaired since the start.", self.repairs)
+        gauge("lvs_agent_held_addresses", "VIPs held as Active.", lambda: len(self.assigner.state.held))
+        gauge("lvs_agent_watch_restarts", "Watches opened again.", self._restarts)
+
+    def _restarts(self) -> float:
+        tables = self._table_watch.restarts if self._table_watch is not None else 0
+        return self._node_watch.restarts + self._table_restarts + tables
+
+
+def with_trouble(before: LVSNodeStatus, text: str) -> LVSNodeStatus:
+    """Return a status that also says that passes fail."""
+    told = problem(Reason.KERNEL_REFUSED, f"the last pass failed: {text}")
+    others = tuple(one for one in before.problems if not one.message.startswith("the last pass failed: "))
+    return structs.replace(before, problems=(told, *others)[:MAXIMUM_PROBLEMS])

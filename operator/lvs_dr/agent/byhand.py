@@ -1,0 +1,111 @@
+"""What people run by hand: `cleanup`, `show` and `plan`. Synchronous, without the API server."""
+
+import time
+from collections.abc import Callable
+
+from lvs_dr.agent.interface import ledger_addresses, own_addresses
+from lvs_dr.agent.kernel.protocol import Kernel
+from lvs_dr.agent.lastgood import LastGood, LastGoodFile
+from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.agent.words import address_words, command, owned
+from lvs_dr.core.desired import Desired, desired, in_service, reserved_addresses
+from lvs_dr.core.health import CheckKey, Health
+from lvs_dr.core.kernel import KernelState
+from lvs_dr.core.ledger import Ledger
+from lvs_dr.core.plan import Plan, plan
+
+Say = Callable[[str], None]
+
+ROUNDS = 3  # what a first round frees, a second can put back
+
+
+class CleanUpError(Exception):
+    """Something of ours is still on the node."""
+
+
+def clean_up(kernel: Kernel, ledger: LedgerFile, last_good: LastGoodFile, say: Say) -> None:
+    """Remove everything of ours, in the order of a removal: VIPs, destinations, services, lo, settings.
+
+    The caller holds the host lock. Raises CleanUpError, KernelError, OSError.
+    """
+    if last_good.remove():
+        say(f"removed {last_good.path}")
+    failed = _release(kernel, ledger, say)
+    for _ in range(ROUNDS):
+        made = plan(Desired(), _read(kernel, ledger.current), ledger.current, now=time.monotonic())
+        ledger.save_plan(made.ledger)
+        if not made.ops:
+            break
+        failures = {failure.op: failure for failure in kernel.apply(made.ops)}
+        for op in made.ops:
+            say(command(op) + (f"  # FAILED: {failures[op].message}" if op in failures else ""))
+        if failures:
+            failed += [failure.message for failure in failures.values()]
+            break
+    if failed or not ledger.current.holds_nothing:
+        raise CleanUpError(f"{max(1, len(failed))} entries could not be removed: {'; '.join(failed[:3])}")
+    ledger.remove()
+    say("nothing of lvs-operator is left on this node")
+
+
+def _release(kernel: Kernel, ledger: LedgerFile, say: Say) -> list[str]:
+    """Take the VIPs off the director's interface; adopted ones stay as found."""
+    failed = []
+    left = dict.fromkeys(ledger.current.held, False)
+    for key in list(left):
+        failure = kernel.delete_address(key)
+        text = f"ip address del {address_words(key)}"
+        if failure is not None:
+            failed.append(failure.message)
+            say(f"{text}  # FAILED: {failure.message}")
+            continue
+        say(text)
+        del left[key]
+    ledger.save_held(left)
+    return failed
+
+
+def show(kernel: Kernel, ledger: LedgerFile, say: Say) -> None:
+    """Print what is ours. Raises KernelError."""
+    lines = list(owned(ledger.current, _read(kernel, ledger.current)))
+    for line in lines or ["# nothing on this node is lvs-operator's"]:
+        say(line)
+
+
+def show_plan(kernel: Kernel, ledger: LedgerFile, last_good: LastGoodFile, node: str, say: Say) -> bool:
+    """Print what the next pass would do, from the last good state; returns whether there is such a state.
+
+    Checks are not run: what the kernel serves counts as healthy, the rest as not checked yet. Raises KernelError.
+    """
+    stored = last_good.load(node, put_aside=False)
+    if stored is None:
+        return False
+    made = _plan(kernel, ledger.current, stored)
+    for op in made.ops:
+        say(command(op))
+    if not made.ops:
+        say("# nothing to do")
+    return True
+
+
+def _plan(kernel: Kernel, ledger: Ledger, stored: LastGood) -> Plan:
+    actual = _read(kernel, ledger, always=stored.spec.director is not None)
+    tables = {name: table.spec for name, table in stored.tables.items()}
+    spec = stored.spec
+    virtual = ledger_addresses(ledger) | {*spec.backend_addresses, *(spec.director.addresses if spec.director else ())}
+    own = own_addresses(kernel.interfaces(), virtual)
+    health: dict[CheckKey, Health] = dict.fromkeys(in_service(tables.values(), actual), Health.UP)
+    goal = desired(
+        spec,
+        tables,
+        health,
+        ledger,
+        held=frozenset(key.address for key in (*ledger.held, *ledger.adopted_held)),
+        reserved=reserved_addresses(own, kernel.next_hops()),
+    )
+    return plan(goal, actual, ledger, now=time.monotonic())
+
+
+def _read(kernel: Kernel, ledger: Ledger, *, always: bool = False) -> KernelState:
+    ipvs = always or bool(ledger.services or ledger.adopted_services or ledger.destinations)
+    return kernel.read(ledger_addresses(ledger), ipvs=ipvs)

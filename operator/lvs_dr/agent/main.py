@@ -1,0 +1,108 @@
+"""`lvs-agent`: the command line."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+
+from lvs_dr.agent import logs
+
+COMMANDS = ("run", "cleanup", "show", "plan")
+EXIT_FAILED = 1
+EXIT_LOCKED = 3  # another lvs-agent runs on the node
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line. Without a command it is `run`."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--node-name", default=os.environ.get("NODE_NAME", ""), help="name of the Node (default: $NODE_NAME)"
+    )
+    common.add_argument(
+        "--state-directory", type=Path, default=Path("/var/lib/lvs-operator"), help="where the last good state is kept"
+    )
+    common.add_argument(
+        "--run-directory",
+        type=Path,
+        default=Path("/run/lvs-operator"),
+        help="where ledger and lock are; lost at reboot",
+    )
+    common.add_argument("--proc-sys-net", type=Path, default=Path("/proc/sys/net"), help="the host's /proc/sys/net")
+    common.add_argument("--log-level", choices=logs.LEVELS, default="info", help="least level that is logged")
+    common.add_argument("--log-format", choices=logs.FORMATS, default="text", help="form of the log on standard error")
+    serving = argparse.ArgumentParser(add_help=False)
+    serving.add_argument(
+        "--listen", type=_listen, default="0.0.0.0:9441", help="address of /healthz, /readyz and /metrics"
+    )
+    serving.add_argument("--lock-wait", type=float, default=30.0, help="seconds to wait for another agent to leave")
+    top = argparse.ArgumentParser(
+        prog="lvs-agent",
+        description="Programs this node's kernel as lvs-operator's objects say: IPVS, VIPs, ARP settings.",
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    run = commands.add_parser("run", parents=[common, serving], help="follow the API server (the default)")
+    run.add_argument(
+        "--namespace",
+        default=os.environ.get("POD_NAMESPACE") or "lvs-system",
+        help="namespace of the Leases (default: $POD_NAMESPACE, else lvs-system)",
+    )
+    run.add_argument("--api-server", default="", help="URL of the API server (default: the cluster's own)")
+    run.add_argument("--token-file", default="", help="bearer token (default: the pod's)")
+    run.add_argument("--ca-file", default="", help="CA of the API server (default: the pod's)")
+    cleanup = commands.add_parser(
+        "cleanup", parents=[common, serving], help="remove everything of ours from this node; stop the agent first"
+    )
+    cleanup.add_argument("--stay", action="store_true", help="keep running afterwards, as a DaemonSet must")
+    commands.add_parser("show", parents=[common], help="print what is ours on this node, IPVS as `ipvsadm -Sn` does")
+    commands.add_parser("plan", parents=[common], help="print what the next pass would do; change nothing")
+    return top
+
+
+def _listen(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isdigit() and int(port) < 65536):  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"{text!r} is not ADDRESS:PORT")
+    return text
+
+
+def version() -> str:
+    """Return the version of this agent."""
+    try:
+        return metadata.version("lvs-operator")
+    except metadata.PackageNotFoundError:
+        return "0.0.0+source"
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and exit with its code: 0 done, 1 failed, 2 wrong usage, 3 another agent runs here."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or (given[0] not in COMMANDS and given[0] not in ("-h", "--help")):
+        given.insert(0, "run")
+    options = parser().parse_args(given)
+    logs.set_up(options.log_level, options.log_format)
+    # As process 1 of a container a signal without a handler would be ignored, also while we wait for the lock.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    from lvs_dr.agent import process  # noqa: PLC0415 - after --help and usage errors: loads the rest
+
+    try:
+        code = getattr(process, options.command)(options)
+    except process.EXPECTED as error:
+        sys.stderr.write(f"lvs-agent: {process.explain(error)}\n")
+        code = EXIT_LOCKED if isinstance(error, process.HostLockedError) else EXIT_FAILED
+    except KeyboardInterrupt:
+        code = 130
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    sys.stderr.flush()
+    if process.stuck():
+        os._exit(code)  # a thread that hangs in the kernel would keep us here
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The commands of `lvs-agent` with real parts: kernel, files, API server."""
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+
+from lvs_dr.agent.agent import Agent, Settings
+from lvs_dr.agent.apiclient import ApiClient, ApiSettings
+from lvs_dr.agent.byhand import CleanUpError, clean_up, show_plan
+from lvs_dr.agent.byhand import show as show_owned
+from lvs_dr.agent.door import KernelDoor
+from lvs_dr.agent.hostlock import HostLock, HostLockedError
+from lvs_dr.agent.kernel.errors import KernelError
+from lvs_dr.agent.kernel.events import Events
+from lvs_dr.agent.kernel.node import NodeKernel
+from lvs_dr.agent.lastgood import LastGoodFile
+from lvs_dr.agent.ledger import DamagedLedgerError, LedgerFile
+from lvs_dr.agent.main import version
+from lvs_dr.agent.metrics import Metrics
+from lvs_dr.agent.speaker import AddressHolder
+from lvs_dr.agent.web import StatusServer
+from lvs_dr.agent.wire import PacketWire
+
+log = logging.getLogger(__name__)
+
+EXPECTED = (HostLockedError, KernelError, DamagedLedgerError, CleanUpError, OSError, ValueError)
+
+_doors: list[KernelDoor] = []
+
+
+def stuck() -> bool:
+    """Whether a kernel call hangs, so that threads cannot be waited for."""
+    return any(door.stuck for door in _doors)
+
+
+def explain(error: BaseException) -> str:
+    """Return an error in words, with what to do where that is known."""
+    if isinstance(error, PermissionError):
+        return f"{error}; it must run as root (uid 0) with the capabilities NET_ADMIN and NET_RAW"
+    return str(error)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Follow the API server until SIGTERM."""
+    if not options.node_name:
+        raise ValueError("the node's name is not known: set NODE_NAME or --node-name")
+    settings = ApiSettings.from_pod(server=options.api_server, token_file=options.token_file, ca_file=options.ca_file)
+    with HostLock(options.run_directory, purpose="lvs-agent run") as lock:
+        lock.acquire(wait=options.lock_wait, tell=log.warning)
+        asyncio.run(_run(options, settings))
+    return 0
+
+
+async def _run(options: argparse.Namespace, api: ApiSettings) -> None:
+    kernel = NodeKernel(options.proc_sys_net)
+    boot_id = kernel.boot_id()
+    door = KernelDoor(kernel)
+    _doors.append(door)
+    ledger = LedgerFile(options.run_directory, boot_id)
+    damage = _load(ledger)
+    holder = AddressHolder(kernel, door, ledger, PacketWire())
+    settings = Settings(
+        node=options.node_name,
+        namespace=options.namespace,
+        version=version(),
+        boot_id=boot_id,
+        identity=f"{options.node_name}_{boot_id[:8]}_{os.getpid()}",
+    )
+    async with ApiClient(api) as client:
+        agent = Agent(
+            settings,
+            client=client,
+            door=door,
+            speaker=holder,
+            ledger=ledger,
+            last_good=LastGoodFile(options.state_directory),
+            speaker_repairs=lambda: holder.repairs,
+            more={"announcements": holder.run},
+        )
+        if damage:
+            agent.troubles["ledger"] = damage
+        if agent.restore():
+            log.info("starting from the last good state in %s", options.state_directory)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, agent.loop.stop)
+        events = Events(lambda _: agent.loop.look_around())
+        web = StatusServer(options.listen, healthy=agent.healthy, ready=agent.loop.ready, metrics=agent.metrics)
+        try:
+            async with web:
+                log.info("lvs-agent %s on node %s, boot %s", settings.version, settings.node, boot_id)
+                gc.collect()
+                gc.freeze()  # what is loaded by now stays: the collector need not look at it again
+                await agent.run()
+        finally:
+            events.close()
+            door.close()
+    log.info("stopped; the kernel is left as it is")
+
+
+def _load(ledger: LedgerFile) -> str:
+    """Load the ledger; returns what is wrong with it. Without it the agent takes over what it finds."""
+    try:
+        ledger.load()
+    except DamagedLedgerError as error:
+        log.error("%s; what is found in the kernel is taken over, and stays when it is no longer wanted", error)  # noqa: TRY400
+        return str(error)
+    return ""
+
+
+def cleanup(options: argparse.Namespace) -> int:
+    """Remove everything of ours from the node."""
+    with HostLock(options.run_directory, purpose="lvs-agent cleanup") as lock:
+        lock.acquire(wait=options.lock_wait, tell=log.warning)
+        kernel = NodeKernel(options.proc_sys_net)
+        try:
+            ledger = LedgerFile(options.run_directory, kernel.boot_id())
+            ledger.load()
+            clean_up(kernel, ledger, LastGoodFile(options.state_directory), say)
+        finally:
+            kernel.close()
+    if options.stay:
+        asyncio.run(_stay(options.listen))
+    return 0
+
+
+async def _stay(listen: str) -> None:
+    """Answer probes until SIGTERM, so that a DaemonSet shows where the clean-up is done."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with StatusServer(listen, healthy=lambda: "", ready=lambda: "", metrics=Metrics()):
+        await stop.wait()
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print what is ours on this node."""
+    kernel = NodeKernel(options.proc_sys_net)
+    try:
+        ledger = LedgerFile(options.run_directory, kernel.boot_id())
+        ledger.load(put_aside=False)
+        show_owned(kernel, ledger, say)
+    finally:
+        kernel.close()
+    return 0
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Print what the next pass would do."""
+    last_good = LastGoodFile(options.state_directory)
+    kernel = NodeKernel(options.proc_sys_net)
+    try:
+        ledger = LedgerFile(options.run_directory, kernel.boot_id())
+        ledger.load(put_aside=False)
+        known = show_plan(kernel, ledger, last_good, options.node_name, say)
+    finally:
+        kernel.close()
+    if not known:
+        raise ValueError(f"there is no last good state in {last_good.path}: has an agent run here?")
+    return 0
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

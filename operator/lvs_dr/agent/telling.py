@@ -1,0 +1,114 @@
+"""From a pass to its report: the node's problems in words, and the facts in one place."""
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import structs
+
+from lvs_dr.agent.drift import service_text
+from lvs_dr.agent.facts import Facts, problem
+from lvs_dr.agent.inforce import InForce
+from lvs_dr.agent.interface import missing_interface
+from lvs_dr.agent.lastgood import TableVersion
+from lvs_dr.agent.onepass import NodePass, Seen
+from lvs_dr.core.desired import LOOPBACK, loopback_addresses, loopback_config
+from lvs_dr.core.kernel import AddressKey, DestinationKey, ServiceKey
+from lvs_dr.core.ledger import Ledger
+from lvs_dr.core.node import LVSNodeSpec, Problem
+from lvs_dr.core.reasons import Reason
+from lvs_dr.vrrp.messages import SpeakerState
+
+NAMED = 5  # entries named in one message
+
+
+def facts(
+    seen: Seen,
+    *,
+    node_pass: NodePass,
+    in_force: InForce,
+    ledger: Ledger,
+    speaker: SpeakerState,
+    exposed: frozenset[str],
+    agent_version: str,
+    boot_id: str,
+    troubles: Iterable[str],
+    repairs: int,
+    now: float,
+) -> Facts:
+    """Return what to report of one pass."""
+    force = seen.force
+    spec = force.spec if force is not None else LVSNodeSpec()
+    programmed: dict[str, TableVersion] = dict(node_pass.programmed.versions())
+    announced = frozenset(spec.director.addresses if spec.director else ())
+    problems = list(_about_the_objects(seen, spec, in_force))
+    problems += _about_the_kernel(seen, spec, node_pass.drift.contested(now))
+    problems += [problem(Reason(one.reason), one.message, one.address) for one in speaker.problems]
+    problems += [problem(Reason.KERNEL_REFUSED, text) for text in troubles if text]
+    return Facts(
+        agent_version=agent_version,
+        boot_id=boot_id,
+        # The controller takes its next step when it reads this: all else told here is true of a node that follows
+        # this generation (of a paused one, too).
+        observed_generation=force.generation if force is not None and seen.wanted.decided else 0,
+        tables=force.tables if force is not None else {},
+        programmed=programmed,
+        refused=seen.wanted.refused,
+        refusals=seen.goal.refusals,
+        failures=seen.failures,
+        director_interface=seen.interface,
+        # A VIP that the speaker may take any moment, although it is not to any more, counts as held.
+        held=sorted(frozenset(speaker.held) | (exposed - announced)),
+        loopback=_on_loopback(seen, spec, ledger),
+        interfaces=seen.surroundings.own,
+        next_hops=seen.surroundings.next_hops,
+        problems=problems,
+        repairs=repairs,
+    )
+
+
+def _on_loopback(seen: Seen, spec: LVSNodeSpec, ledger: Ledger) -> tuple[str, ...]:
+    """Return the VIPs that are safely on lo, also while nothing may be written."""
+    ours = [key.address for key in ledger.addresses] + [key.address for key, _ in ledger.adopted_addresses]
+    wanted = {AddressKey(LOOPBACK, one): loopback_config(one) for one in {*spec.backend_addresses, *ours}}
+    return loopback_addresses(structs.replace(seen.goal, addresses=wanted), seen.actual)
+
+
+def _about_the_objects(seen: Seen, spec: LVSNodeSpec, in_force: InForce) -> Iterable[Problem]:
+    if seen.wanted.node_refused is not None:
+        yield problem(seen.wanted.node_refused.reason, f"this LVSNode {seen.wanted.node_refused.message}")
+    if not seen.wanted.decided:
+        yield problem(
+            Reason.UNDECIDED, "the controller has not decided yet what this node is to be; nothing is changed"
+        )
+    elif spec.paused:
+        yield problem(Reason.PAUSED, "the node is paused: it is checked and reported, nothing is written to its kernel")
+    if in_force.hold is not None:
+        yield problem(Reason.MASS_REMOVAL_HELD, in_force.hold_text())
+
+
+def _about_the_kernel(seen: Seen, spec: LVSNodeSpec, contested: Sequence[str]) -> Iterable[Problem]:
+    if spec.director is not None and not seen.interface:
+        yield problem(Reason.NO_INTERFACE, missing_interface(spec.director))
+    if contested:
+        some = _some(contested)
+        yield problem(Reason.CONTESTED, f"someone else keeps undoing what is set here: {some}; find and stop them")
+    if seen.made is None:
+        return
+    for address in seen.made.blocked:
+        text = f"{address} is not put on lo: the ARP settings that keep it silent cannot be made on this kernel"
+        yield problem(Reason.KERNEL_REFUSED, text, address)
+    entries = [_entry(key) for key in seen.made.foreign]
+    if entries:
+        yield problem(Reason.FOREIGN_ENTRY, f"not ours, left alone: {_some(entries)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMED])
+    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
+
+
+def _entry(key: ServiceKey | DestinationKey | AddressKey) -> str:
+    if isinstance(key, AddressKey):
+        return f"address {key.address} on {key.interface}"
+    if isinstance(key, ServiceKey):
+        return f"IPVS service {service_text(key)}"
+    return f"IPVS destination {key.address}:{key.port} of {service_text(key.service)}"

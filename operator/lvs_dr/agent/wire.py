@@ -1,0 +1,141 @@
+"""VIPs on the wire: asking whether somebody has one, and telling everybody that we do."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Final, Protocol
+
+from lvs_dr.netlink import arp, ndp
+from lvs_dr.netlink.errors import NetlinkFailure
+from lvs_dr.netlink.ethernet import ETH_P_ARP, ETH_P_IPV6, FrameRefusal, mac_text
+from lvs_dr.netlink.packet import PacketSocket
+
+PROBES: Final = 3
+PROBE_SPACING_SECONDS: Final = 0.1
+PROBE_WAIT_SECONDS: Final = 0.3
+"""After the last probe. RFC 5227 (2.1.1) takes 4 to 7 s in all, made for hosts that join slow or sleeping
+networks at random times. A VIP is awaited by clients, and who may hold one is a server on the same segment, which
+answers within a millisecond; what is missed here is still found by whoever hears our announcements."""
+
+_FRAMES_AT_ONCE: Final = 32
+_PACE_SECONDS: Final = 0.01
+
+
+class WireError(Exception):
+    """Nothing can be sent or heard on the interface: it is down or gone, or the capability is missing."""
+
+
+class Wire(Protocol):
+    """What the address holder needs of the network."""
+
+    async def probe(self, interface: str, addresses: Collection[str]) -> dict[str, str]:
+        """Return who else has (or is about to take) which address: its MAC. Raises WireError."""
+        ...
+
+    async def announce(self, interface: str, addresses: Collection[str]) -> None:
+        """Tell the segment once that the addresses are here. Raises WireError."""
+        ...
+
+
+class PacketWire:
+    """The real network, by packet sockets that live only as long as they are needed."""
+
+    async def probe(self, interface: str, addresses: Collection[str]) -> dict[str, str]:
+        """Send ARP probes and neighbour solicitations and listen for others. Raises WireError."""
+        four, six = _by_family(addresses)
+        found: dict[str, str] = {}
+        with _failures(interface), contextlib.ExitStack() as stack:
+            senders: list[tuple[PacketSocket, Callable[[bytes, str], bytes], list[str]]] = []
+            if four:
+                socket = stack.enter_context(PacketSocket(interface, ETH_P_ARP))
+                stack.enter_context(_listening(socket, lambda frame, mac: _arp_claim(frame, mac, four), found))
+                senders.append((socket, arp.probe, four))
+            if six:
+                socket = stack.enter_context(PacketSocket(interface, ETH_P_IPV6))
+                for address in six:
+                    socket.join(ndp.multicast_mac(ndp.solicited_node(address)))
+                stack.enter_context(_listening(socket, lambda frame, mac: _ndp_claim(frame, mac, six), found))
+                senders.append((socket, ndp.probe, six))
+            for number in range(PROBES):
+                if number:
+                    await asyncio.sleep(PROBE_SPACING_SECONDS)
+                await _send_all([(socket, make(socket.mac, each)) for socket, make, some in senders for each in some])
+            await asyncio.sleep(PROBE_WAIT_SECONDS)
+        return found
+
+    async def announce(self, interface: str, addresses: Collection[str]) -> None:
+        """Send gratuitous ARP, as request and as reply, and unsolicited advertisements. Raises WireError."""
+        four, six = _by_family(addresses)
+        with _failures(interface):
+            if four:
+                with PacketSocket(interface, ETH_P_ARP) as socket:
+                    makers = (arp.gratuitous_request, arp.gratuitous_reply)
+                    await _send_all([(socket, make(socket.mac, each)) for each in four for make in makers])
+            if six:
+                with PacketSocket(interface, ETH_P_IPV6) as socket:
+                    await _send_all([(socket, ndp.unsolicited_advertisement(socket.mac, each)) for each in six])
+
+
+@contextlib.contextmanager
+def _failures(interface: str) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkFailure as error:
+        raise WireError(str(error)) from error
+    except OSError as error:
+        raise WireError(f"interface {interface}: {error}") from error
+
+
+@contextlib.contextmanager
+def _listening(
+    socket: PacketSocket, claim: Callable[[bytes, bytes], tuple[str, str] | None], found: dict[str, str]
+) -> Iterator[None]:
+    """Note the claims that arrive while the block runs."""
+    loop = asyncio.get_running_loop()
+    descriptor = socket.fileno()
+
+    def readable() -> None:
+        try:
+            while (frame := socket.receive()) is not None:
+                claimed = claim(frame, socket.mac)
+                if claimed is not None:
+                    found.setdefault(*claimed)
+        except NetlinkFailure:
+            loop.remove_reader(descriptor)  # the next send fails as well and tells
+
+    loop.add_reader(descriptor, readable)
+    try:
+        yield
+    finally:
+        loop.remove_reader(descriptor)
+
+
+async def _send_all(frames: Sequence[tuple[PacketSocket, bytes]]) -> None:
+    """Send frames, with a pause after each handful: switches and slow links drop bursts."""
+    for start in range(0, len(frames), _FRAMES_AT_ONCE):
+        if start:
+            await asyncio.sleep(_PACE_SECONDS)
+        for socket, frame in frames[start : start + _FRAMES_AT_ONCE]:
+            socket.send(frame)  # a full queue loses one of several: all are repeated
+
+
+def _arp_claim(frame: bytes, mac: bytes, addresses: Collection[str]) -> tuple[str, str] | None:
+    message = arp.parse(frame)
+    if isinstance(message, FrameRefusal) or message.sender_mac == mac:
+        return None
+    address = message.target_address if message.is_probe else message.sender_address
+    return (address, mac_text(message.sender_mac)) if address in addresses else None
+
+
+def _ndp_claim(frame: bytes, mac: bytes, addresses: Collection[str]) -> tuple[str, str] | None:
+    message = ndp.parse(frame)
+    if isinstance(message, FrameRefusal) or mac in (message.mac, message.frame_source):
+        return None
+    for address in (message.target, message.source):
+        if address in addresses and (message.claims(address) or (message.is_probe and message.target == address)):
+            return address, mac_text(message.mac or message.frame_source)
+    return None
+
+
+def _by_family(addresses: Collection[str]) -> tuple[list[str], list[str]]:
+    return [each for each in addresses if ":" not in each], [each for each in addresses if ":" in each]

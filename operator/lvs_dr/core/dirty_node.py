@@ -1,0 +1,185 @@
+"""What a changed LVSNode affects: an agent's report, or the controller's own write."""
+
+from collections.abc import Iterable
+
+from lvs_dr.core.directors import active_director, directors, follows
+from lvs_dr.core.dirty_set import DirtySet
+from lvs_dr.core.indexing import selecting
+from lvs_dr.core.node import DirectorRole, LVSNodeStatus, Problem, TableReport, table_key
+from lvs_dr.core.objects import Key, VirtualService
+from lvs_dr.core.order import leaving
+from lvs_dr.core.world import NodeRecord, World
+
+
+def lvs_node(found: DirtySet, before: NodeRecord | None, after: NodeRecord | None) -> None:
+    """Add what follows from an LVSNode's change."""
+    present = after if after is not None else before
+    if present is None:
+        return
+    name = present.name
+    if before is None or after is None or before.uid != after.uid or (before.status is None) != (after.status is None):
+        found.nodes.add(name)
+        found.backend(name)
+        for group in groups_of(found.world, name):
+            found.group(group)
+        for each in (before, after):
+            freed(found, each)
+        found.nodes |= leaving(found.world)
+        return
+    if before.spec != after.spec:
+        _spec(found, before, after)
+    if before.status is not None and after.status is not None and before.status != after.status:
+        _status(found, before.status, after.status, name)
+    if follows(after) and not follows(before):
+        _caught_up(found, after)
+
+
+def groups_of(world: World, node: str) -> frozenset[str]:
+    """Return the groups the node directs for, by its labels and by what it was told."""
+    record = world.lvs_nodes.get(node)
+    found = {group for group, nodes in world.index.nodes_by_group.items() if node in nodes}
+    if record is not None and record.spec.director is not None:
+        found.add(record.spec.director.group)
+    return frozenset(found)
+
+
+def freed(found: DirtySet, record: NodeRecord | None) -> None:
+    """Add who may have waited for a VIP that the node held."""
+    if record is None:
+        return
+    addresses = {*(record.spec.director.addresses if record.spec.director else ())}
+    if record.spec.releasing is not None:
+        addresses |= set(record.spec.releasing.addresses)
+    if record.status is not None:
+        addresses |= set(record.status.held_addresses)
+    _announcers(found, addresses)
+
+
+def _announcers(found: DirtySet, addresses: Iterable[str]) -> None:
+    world = found.world
+    for address in addresses:
+        for key in world.tables_by_address.get(address, ()):
+            found.services.add(key)
+            found.nodes.update(directors(world, world.tables[key].spec.director_group))
+
+
+def _spec(found: DirtySet, before: NodeRecord, after: NodeRecord) -> None:
+    old, new = before.spec.director, after.spec.director
+    addresses = set(_held(old)) ^ set(_held(new))
+    known, noted = before.spec.releasing, after.spec.releasing
+    addresses |= set(known.addresses if known else ()) ^ set(noted.addresses if noted else ())
+    _announcers(found, addresses)
+    if (old.group if old else "") != (new.group if new else "") or bool(known) != bool(noted):
+        found.nodes |= leaving(found.world)
+        for role in (old, new):
+            if role is not None:
+                found.group(role.group)
+    if old is not None and new is not None and old.tables != new.tables:
+        # Destinations wait until every director's LVSNode names their table.
+        names = (table_key(each) for each in set(old.tables) ^ set(new.tables))
+        found.services |= {key for key in names if key in found.world.tables}
+    changed = set(before.spec.backend_addresses) ^ set(after.spec.backend_addresses)
+    if changed:
+        _backend(found, after.name, changed)
+
+
+def _held(role: DirectorRole | None) -> tuple[str, ...]:
+    return role.addresses if role is not None else ()
+
+
+def _status(found: DirtySet, before: LVSNodeStatus, after: LVSNodeStatus, name: str) -> None:
+    if held := set(before.held_addresses) ^ set(after.held_addresses):
+        found.nodes.add(name)
+        _announcers(found, held)
+        found.groups |= groups_of(found.world, name)
+    if before.loopback_addresses != after.loopback_addresses:
+        _backend(found, name, set(before.loopback_addresses) ^ set(after.loopback_addresses))
+    _addresses(found, before, after, name)
+    if before.problems != after.problems:
+        _problems(found, set(before.problems) ^ set(after.problems), name)
+    if before.tables != after.tables:
+        _reports(found, before.tables, after.tables)
+
+
+def _backend(found: DirtySet, name: str, addresses: set[str]) -> None:
+    """Add the RealServers on the node, and those of their services whose VIP is among `addresses`."""
+    world = found.world
+    for key in world.index.real_servers_by_node.get(name, ()):
+        found.real_servers.add(key)
+        for service_key in selecting(world, world.real_servers[key]):
+            table, service = world.tables.get(service_key), world.virtual_services[service_key]
+            address = table.spec.address if table is not None else ""
+            if address in addresses or (isinstance(service, VirtualService) and service.address in addresses):
+                found.services.add(service_key)
+
+
+def _addresses(found: DirtySet, before: LVSNodeStatus, after: LVSNodeStatus, name: str) -> None:
+    if before.next_hops != after.next_hops:
+        found.addresses(set(before.next_hops) ^ set(after.next_hops))
+    if (before.interfaces, before.director_interface) == (after.interfaces, after.director_interface):
+        return
+    found.nodes.add(name)
+    found.backend(name)
+    old = {cidr for interface in before.interfaces for cidr in interface.addresses}
+    new = {cidr for interface in after.interfaces for cidr in interface.addresses}
+    found.addresses(cidr.partition("/")[0] for cidr in old ^ new)
+    for group in groups_of(found.world, name):
+        found.group(group)
+
+
+def _problems(found: DirtySet, problems: set[Problem], name: str) -> None:
+    found.addresses({problem.address for problem in problems} - {""})
+    found.real_servers |= found.world.index.real_servers_by_node.get(name, set())
+    if any(not problem.address for problem in problems):
+        for group in groups_of(found.world, name):
+            found.group(group)
+
+
+def _reports(found: DirtySet, before: tuple[TableReport, ...], after: tuple[TableReport, ...]) -> None:
+    old = {report.table: report for report in before}
+    new = {report.table: report for report in after}
+    world, gone = found.world, False
+    for name in old.keys() | new.keys():
+        a, b = old.get(name), new.get(name)
+        if a == b:
+            continue
+        key = table_key(name)
+        found.services.add(key)
+        table = world.tables.get(key)
+        if table is None:
+            gone = True
+            continue
+        if a is None or b is None or (a.generation, a.uid, a.cut) != (b.generation, b.uid, b.cut):
+            found.real_servers.update(Key(key.namespace, each.real_server) for each in table.spec.destinations)
+            # Backends that carry the VIP and are not in the table may wait for this report.
+            nodes = {each.node for each in table.spec.destinations}
+            found.nodes |= world.index.backends_by_address.get(table.spec.address, set()) - nodes
+        else:
+            changed = {each.real_server for each in set(a.exceptions) ^ set(b.exceptions)} - {""}
+            found.real_servers.update(Key(key.namespace, each) for each in changed)
+    if gone or old.keys() != new.keys():
+        found.nodes |= leaving(world)
+
+
+def _caught_up(found: DirtySet, record: NodeRecord) -> None:
+    """Add what waited for this node to have acted on its LVSNode."""
+    world = found.world
+    found.nodes.add(record.name)
+    if record.spec.director is not None or (record.spec.releasing is not None and record.spec.releasing.group):
+        found.nodes |= leaving(world)
+        for group in groups_of(world, record.name):
+            found.groups.add(group)
+            if not active_director(world, group).node:
+                found.group(group)
+    if record.status is None:
+        return
+    carried = set(record.status.loopback_addresses)
+    for key in world.index.real_servers_by_node.get(record.name, ()):
+        for service_key in selecting(world, world.real_servers[key]):
+            table = world.tables.get(service_key)
+            if table is not None and table.spec.address in carried and not _has(world, service_key, record.name):
+                found.services.add(service_key)
+
+
+def _has(world: World, table: Key, node: str) -> bool:
+    return table in world.index.tables_by_node.get(node, ())

@@ -1,0 +1,55 @@
+"""Gathers what a change affects, with the steps that several kinds of change share."""
+
+from collections.abc import Iterable
+
+from lvs_dr.core.decisions import Dirty
+from lvs_dr.core.directors import directors
+from lvs_dr.core.indexing import selecting
+from lvs_dr.core.objects import Key
+from lvs_dr.core.world import World
+
+
+class DirtySet:
+    """Grows; `dirty` returns what came together."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.services: set[Key] = set()
+        self.real_servers: set[Key] = set()
+        self.groups: set[str] = set()
+        self.nodes: set[str] = set()
+
+    def backend(self, node: str) -> None:
+        """Add the RealServers on a node, the services that select them and the tables that have them."""
+        index = self.world.index
+        for key in index.real_servers_by_node.get(node, ()):
+            self.real_servers.add(key)
+            self.services.update(selecting(self.world, self.world.real_servers[key]))
+        self.services |= index.tables_by_node.get(node, set())
+
+    def group(self, name: str) -> None:
+        """Add a group, its directors and its services."""
+        self.directors(name)
+        self.services |= self.world.index.services_by_group.get(name, set())
+        self.services |= self.world.index.tables_by_group.get(name, set())
+
+    def directors(self, name: str) -> None:
+        """Add a group and the nodes that direct, or were told to direct, for it."""
+        self.groups.add(name)
+        self.nodes.update(directors(self.world, name))
+        self.nodes |= self.world.index.lvs_nodes_by_group.get(name, set())
+
+    def addresses(self, addresses: Iterable[str]) -> None:
+        """Add the services that want one of the addresses, or have it, as VIP."""
+        for address in addresses:
+            self.services |= self.world.services_by_address.get(address, frozenset())
+            self.services |= self.world.tables_by_address.get(address, frozenset())
+
+    def dirty(self) -> Dirty:
+        """Return it all; groups that are no object have no status, and a node that is gone nothing to be told."""
+        return Dirty(
+            services=frozenset(self.services),
+            real_servers=frozenset(self.real_servers),
+            groups=frozenset(self.groups & self.world.groups.keys()),
+            nodes=frozenset(self.nodes & self.world.nodes.keys()),
+        )

@@ -1,0 +1,64 @@
+"""Status of a DirectorGroup."""
+
+from lvs_dr.core.conditions import Finding, conditions, reason_of, unknown, well, wrong
+from lvs_dr.core.directors import active_director, directors, listed
+from lvs_dr.core.objects import Invalid
+from lvs_dr.core.order import may_announce
+from lvs_dr.core.reasons import Reason
+from lvs_dr.core.status import DirectorGroupStatus
+from lvs_dr.core.world import World
+
+MAXIMUM_LISTED = 64
+
+
+def director_group_status(
+    world: World, name: str, previous: DirectorGroupStatus | None, now: str
+) -> DirectorGroupStatus:
+    """Return the status of a DirectorGroup; `now` is RFC 3339. Raises KeyError when there is no such object."""
+    group = world.groups[name]
+    generation = group.meta.generation
+    names = directors(world, name)
+    if isinstance(group, Invalid):
+        accepted = wrong(Reason.INVALID, f"{group.message}; its directors go on as they were")
+    else:
+        accepted = well(Reason.ACCEPTED)
+    found = (("Accepted", accepted), ("Elected", _elected(world, name)))
+    earlier = previous.conditions if previous is not None else ()
+    return DirectorGroupStatus(
+        observed_generation=generation,
+        directors=names[:MAXIMUM_LISTED],
+        active=active_director(world, name).node,
+        virtual_services=len(world.index.tables_by_group.get(name, ())),
+        conditions=conditions(found, generation, earlier, now),
+    )
+
+
+def _elected(world: World, name: str) -> Finding:  # noqa: PLR0911 - in order, the first finding counts
+    """Exactly one director holds the group's VIPs."""
+    active = active_director(world, name)
+    node = active.node
+    if not node:
+        if active.verdict.reason is Reason.UNDECIDED:
+            return unknown(Reason.UNDECIDED, active.verdict.message)
+        return wrong(active.verdict.reason, active.verdict.message)
+    if node in world.silent:
+        text = (
+            f"the lvs-agent on {node}, the Active director, does not report: check the node and the DaemonSet's "
+            "pod there; another director takes over when the Node is deleted"
+        )
+        return unknown(Reason.AGENT_SILENT, text)
+    record = world.lvs_nodes.get(node)
+    status = record.status if record is not None else None
+    held = status.held_addresses if status is not None else ()
+    wanted = {world.tables[key].spec.address for key in world.index.tables_by_group.get(name, ())}
+    missing = sorted(wanted - set(held))
+    for problem in status.problems if status is not None else ():
+        if not problem.address or problem.address in missing:
+            return wrong(reason_of(problem.reason), f"{node}: {problem.message}")
+    if not missing:
+        return well(Reason.ELECTED, f"{node} holds {len(wanted)} VIPs")
+    for address in missing:
+        verdict = may_announce(world, node, address)
+        if not verdict.ok:
+            return wrong(verdict.reason, verdict.message)
+    return wrong(Reason.WAITING_FOR_DIRECTOR, f"{node} is about to announce {listed(missing)}")

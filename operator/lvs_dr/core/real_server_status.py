@@ -1,0 +1,182 @@
+"""Status of a RealServer."""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from lvs_dr.core import views
+from lvs_dr.core.conditions import Finding, conditions, is_true, reason_of, unknown, well, wrong
+from lvs_dr.core.decisions import Member, TableDecision
+from lvs_dr.core.directors import active_director, listed
+from lvs_dr.core.indexing import selecting
+from lvs_dr.core.node import LVSNodeStatus
+from lvs_dr.core.objects import Invalid, Key, RealServer, RealServerState
+from lvs_dr.core.reasons import Reason
+from lvs_dr.core.status import Condition, RealServerStatus
+from lvs_dr.core.world import NodeRecord, TableRecord, World
+
+
+class Part(NamedTuple):
+    """The RealServer's part in one VirtualService."""
+
+    service: Key
+    address: str  # VIP
+    member: Member
+
+
+def real_server_status(
+    world: World, key: Key, decisions: Mapping[Key, TableDecision], previous: RealServerStatus | None, now: str
+) -> RealServerStatus:
+    """Return the status of a RealServer; `decisions` are the last of every VirtualService, `now` is RFC 3339.
+
+    Raises KeyError when there is no such RealServer.
+    """
+    real_server = world.real_servers[key]
+    generation = real_server.meta.generation
+    services = selecting(world, real_server)
+    parts = [part for service in services if (part := _part(service, decisions.get(service), key)) is not None]
+    earlier = previous.conditions if previous is not None else ()
+    accepted = _accepted(real_server, parts)
+    configured = _configured(world, real_server, parts)
+    healthy = _healthy(world, key, services, earlier)
+    ready = _ready(real_server, services, (("Accepted", accepted), ("Configured", configured)), healthy)
+    addresses = sorted({part.member.address for part in parts} - {""})
+    if not addresses and isinstance(real_server, RealServer):
+        addresses = list(real_server.addresses)
+    found = (("Accepted", accepted), ("Configured", configured), ("Healthy", healthy), ("Ready", ready))
+    return RealServerStatus(
+        observed_generation=generation,
+        address=",".join(addresses[:2]),
+        virtual_services=len(services),
+        conditions=conditions(found, generation, earlier, now),
+    )
+
+
+def _part(service: Key, decision: TableDecision | None, key: Key) -> Part | None:
+    if decision is None or decision.spec is None:
+        return None
+    at = bisect_left(decision.members, key, key=lambda member: member.real_server)
+    if at == len(decision.members) or decision.members[at].real_server != key:
+        return None
+    return Part(service, decision.spec.address, decision.members[at])
+
+
+def _accepted(real_server: RealServer | Invalid, parts: list[Part]) -> Finding:
+    if isinstance(real_server, Invalid):
+        return wrong(Reason.INVALID, real_server.message)
+    refused = [part for part in parts if not part.member.verdict.ok]
+    if refused:
+        first = refused[0]
+        more = f" (and for {len(refused) - 1} more VirtualServices)" if len(refused) > 1 else ""
+        verdict = first.member.verdict
+        return wrong(verdict.reason, f"for VirtualService {first.service}: {verdict.message}{more}")
+    return well(Reason.ACCEPTED)
+
+
+def _configured(
+    world: World, real_server: RealServer | Invalid, parts: list[Part]
+) -> Finding:
+    """VIPs and ARP settings are in place on its node."""
+    if isinstance(real_server, Invalid):
+        return unknown(Reason.INVALID, "spec.nodeName cannot be read")
+    node = real_server.node_name
+    if not node:
+        text = "it is no node of this cluster: whoever runs it puts the VIPs on its lo and silences ARP for them"
+        return well(Reason.CONFIGURED, text)
+    if node not in world.nodes:
+        return wrong(Reason.NODE_MISSING, f"there is no node {node}: correct spec.nodeName, or remove the RealServer")
+    record = world.lvs_nodes.get(node)
+    if record is None or record.status is None:
+        text = f"node {node} has no lvs-agent reporting: check the DaemonSet's pods there"
+        return wrong(Reason.NO_AGENT, text)
+    if node in world.silent:
+        text = f"the lvs-agent on {node} does not report: check the node and the DaemonSet's pod there"
+        return unknown(Reason.AGENT_SILENT, text)
+    return _on_node(record, {part.address for part in parts if part.member.verdict.ok})
+
+
+def _on_node(record: NodeRecord, needed: set[str]) -> Finding:
+    node, status = record.name, record.status or LVSNodeStatus()
+    for problem in status.problems:
+        if problem.address in needed and problem.address not in status.held_addresses:
+            return wrong(reason_of(problem.reason), f"node {node}: {problem.message}")
+    missing = sorted(needed - set(status.loopback_addresses))
+    if missing and record.spec.paused:
+        text = f"{node} is paused, without {listed(missing)} on lo: remove annotation lvs-operator.io/paused from it"
+        return wrong(Reason.PAUSED, text)
+    if missing:
+        text = f"waiting for the lvs-agent on node {node} to report {listed(missing)} on lo"
+        return wrong(Reason.WAITING_FOR_BACKEND, text)
+    if not needed:
+        return unknown(Reason.NOT_SELECTED, "no VirtualService sends to it")
+    return well(Reason.CONFIGURED, f"node {node} carries {listed(sorted(needed))}")
+
+
+def _healthy(world: World, key: Key, services: list[Key], earlier: tuple[Condition, ...]) -> Finding:
+    """It is well in every table that has it, as the Active directors see it."""
+    tables = [
+        table
+        for service in services
+        if (table := world.tables.get(service)) is not None
+        and any(each.real_server == key.name for each in table.spec.destinations)
+    ]
+    if not tables:
+        return unknown(Reason.NOT_SELECTED, "no director sends to it")
+    findings = [_health_in(world, key, table, was_healthy=is_true(earlier, "Healthy")) for table in tables]
+    for finding in findings:
+        if not finding.ok and not finding.unknown:
+            return finding
+    for finding in findings:
+        if finding.unknown and finding.reason is not Reason.NOT_CHECKED:
+            return finding
+    return next((finding for finding in findings if finding.ok), findings[0])
+
+
+def _health_in(world: World, key: Key, table: TableRecord, *, was_healthy: bool) -> Finding:  # noqa: PLR0911 - in order, the first finding counts
+    active = active_director(world, table.spec.director_group)
+    if not active.node:
+        return unknown(active.verdict.reason, active.verdict.message)
+    seen = views.view(world, table, active.node)
+    if seen.silent:
+        return unknown(Reason.AGENT_SILENT, f"the lvs-agent on director {active.node} does not report")
+    exception = seen.unwell.get(key.name)
+    if exception is not None and not _informative(exception.reason):
+        text = f"{table.key}, by director {active.node}: {exception.message or exception.reason}"
+        if exception.reason == Reason.CHECKING:
+            return unknown(Reason.CHECKING, text)
+        return wrong(reason_of(exception.reason), text)
+    if table.spec.health_check is None:
+        return unknown(Reason.NOT_CHECKED, f"{table.key} has no healthCheck: it counts as healthy")
+    if seen.report is not None and seen.report.cut:
+        text = f"director {active.node} reports more that is wrong with {table.key} than fits: it may be among them"
+        return unknown(Reason.CHECKING, text)
+    if seen.current or (seen.report is not None and was_healthy):
+        return well(Reason.HEALTHY, f"as director {active.node} sees it")
+    return unknown(Reason.CHECKING, f"director {active.node} has not reported on it in {table.key} yet")
+
+
+def _informative(reason: str) -> bool:
+    """Tell whether an exception is no word about health."""
+    return reason in (Reason.MAINTENANCE, Reason.NOT_CHECKED)
+
+
+def _ready(
+    real_server: RealServer | Invalid,
+    services: list[Key],
+    first: tuple[tuple[str, Finding], ...],
+    healthy: Finding,
+) -> Finding:
+    for type_, finding in first:
+        if type_ == "Accepted" and not finding.ok:
+            return finding
+    if not services:
+        text = "no VirtualService selects it: compare its labels with spec.realServers.selector"
+        return wrong(Reason.NOT_SELECTED, text)
+    if isinstance(real_server, RealServer) and real_server.state is RealServerState.MAINTENANCE:
+        return wrong(Reason.MAINTENANCE, "it takes no new connections: spec.state is Maintenance")
+    for _, finding in first:
+        if not finding.ok:
+            return finding
+    if not healthy.ok and healthy.reason is not Reason.NOT_CHECKED:
+        return healthy
+    return well(Reason.IN_SERVICE, f"{len(services)} VirtualService{'s' if len(services) > 1 else ''}")

@@ -1,0 +1,247 @@
+"""Status of a VirtualService."""
+
+from typing import NamedTuple
+
+from lvs_dr.core import views
+from lvs_dr.core.conditions import Finding, conditions, is_true, reason_of, unknown, well, wrong
+from lvs_dr.core.decisions import TableDecision, Verdict
+from lvs_dr.core.directors import listed
+from lvs_dr.core.objects import Invalid, Key, VirtualService
+from lvs_dr.core.order import may_announce
+from lvs_dr.core.reasons import Reason
+from lvs_dr.core.resolve import entered
+from lvs_dr.core.status import RealServerCount, VirtualServiceStatus
+from lvs_dr.core.views import View, Views
+from lvs_dr.core.world import TableRecord, World
+
+NAMED = 3
+MAXIMUM_DETAIL = 160  # characters said about one real server
+MAXIMUM_PORTS_TEXT = 512
+
+
+class Subject(NamedTuple):
+    """All that is known about one VirtualService."""
+
+    world: World
+    service: VirtualService | Invalid
+    decision: TableDecision
+    previous: VirtualServiceStatus | None
+    table: TableRecord
+    views: Views
+    serving: int  # generation that the Active director serves, 0 = none
+
+    @property
+    def total(self) -> int:
+        """Real servers selected."""
+        if isinstance(self.service, Invalid):
+            return len(self.table.spec.destinations)
+        return len(self.decision.members)
+
+    @property
+    def healthy(self) -> int:
+        """Real servers that are healthy and in service, as the Active director sees it."""
+        return views.healthy(self.table, self.views.of_active)
+
+
+def virtual_service_status(
+    world: World, key: Key, decision: TableDecision, previous: VirtualServiceStatus | None, now: str
+) -> VirtualServiceStatus:
+    """Return the status of a VirtualService; `now` (RFC 3339) is used where a condition changes.
+
+    Raises KeyError when there is no such VirtualService.
+    """
+    service = world.virtual_services[key]
+    table = world.tables.get(key)
+    generation = service.meta.generation
+    earlier = previous.conditions if previous is not None else ()
+    if table is None or table.owner_uid != service.meta.uid:
+        found = _without_table(world, service, decision)
+        return VirtualServiceStatus(
+            observed_generation=generation,
+            serving_generation=0,
+            active_director="",
+            ports=_ports(service, None),
+            real_servers=_count(0, len(decision.members)),
+            conditions=conditions(found, generation, earlier, now),
+        )
+    seen = views.views(world, table)
+    subject = Subject(world, service, decision, previous, table, seen, _serving(table, seen, previous))
+    found = (
+        ("Accepted", _accepted(decision.accepted)),
+        ("Programmed", _programmed(subject)),
+        ("Ready", _ready(subject)),
+    )
+    return VirtualServiceStatus(
+        observed_generation=generation,
+        serving_generation=subject.serving,
+        active_director=_holder(subject),
+        ports=_ports(service, table),
+        real_servers=_count(subject.healthy, subject.total),
+        conditions=conditions(found, generation, earlier, now),
+    )
+
+
+def _without_table(
+    world: World, service: VirtualService | Invalid, decision: TableDecision
+) -> tuple[tuple[str, Finding], ...]:
+    accepted = decision.accepted
+    if not accepted.ok:
+        finding = wrong(accepted.reason, f"not served: {accepted.message}")
+    else:
+        finding = wrong(Reason.WAITING_FOR_DIRECTOR, "the DirectorTable is about to be written")
+        if world.tables.get(service.meta.key) is not None:
+            finding = wrong(Reason.WAITING_FOR_RELEASE, "the DirectorTable of its predecessor is about to be deleted")
+    return ("Accepted", _accepted(accepted)), ("Programmed", finding), ("Ready", finding)
+
+
+def _accepted(verdict: Verdict) -> Finding:
+    return well(Reason.ACCEPTED, verdict.message) if verdict.ok else wrong(verdict.reason, verdict.message)
+
+
+def _serving(table: TableRecord, seen: Views, previous: VirtualServiceStatus | None) -> int:
+    active = seen.of_active
+    if active is not None and active.current:
+        return table.spec.service_generation
+    return min(previous.serving_generation, table.spec.service_generation) if previous is not None else 0
+
+
+def _holder(subject: Subject) -> str:
+    active = subject.views.of_active
+    return active.director if active is not None and _holds(active, subject.table.spec.address) else ""
+
+
+def _holds(view: View, address: str) -> bool:
+    return view.record is not None and view.record.status is not None and address in view.record.status.held_addresses
+
+
+def _programmed(subject: Subject) -> Finding:
+    """Every director that should hold the table has it in its kernel."""
+    seen = subject.views.all
+    if not seen:
+        return wrong(subject.views.active.verdict.reason, subject.views.active.verdict.message)
+    live = [view for view in seen if not view.silent]
+    for view in live:
+        for fault in view.faults[:1]:
+            return wrong(reason_of(fault.reason), f"director {view.director}: {fault.message}")
+    behind = [view for view in live if not view.current]
+    if behind:
+        return _behind(subject, behind)
+    silent = [view for view in seen if view.silent]
+    if silent:
+        others = f"; {views.names(live)} has it" if live else ""
+        return unknown(Reason.AGENT_SILENT, f"{_silence(views.names(silent))}{others}")
+    return well(Reason.PROGRAMMED, f"in the kernel of {views.names(list(seen))}")
+
+
+def _behind(subject: Subject, behind: list[View]) -> Finding:
+    if subject.service.meta.paused:
+        return wrong(Reason.PAUSED, "paused: nothing is written until annotation lvs-operator.io/paused is removed")
+    paused = [view for view in behind if view.record is not None and view.record.spec.paused]
+    if paused:
+        text = f"{views.names(paused)} is paused: remove annotation lvs-operator.io/paused from the Node"
+        return wrong(Reason.PAUSED, text)
+    return wrong(Reason.WAITING_FOR_DIRECTOR, f"waiting for {views.names(behind)} to report that it has the table")
+
+
+def _silence(names: str) -> str:
+    return f"the lvs-agent on {names} does not report: check the node and the DaemonSet's pod there"
+
+
+def _ready(subject: Subject) -> Finding:  # noqa: PLR0911 - in order, the first finding counts
+    """An Active director serves it, and a real server is healthy."""
+    accepted = subject.decision.accepted
+    serving = f"; serving generation {subject.serving}" if subject.serving else ""
+    if not accepted.ok:
+        return wrong(accepted.reason, accepted.message + serving)
+    active = subject.views.of_active
+    if active is None:
+        return wrong(subject.views.active.verdict.reason, subject.views.active.verdict.message)
+    if active.silent:
+        return unknown(Reason.AGENT_SILENT, f"{_silence(active.director)}; it is the Active director")
+    for fault in active.faults[:1]:
+        return wrong(reason_of(fault.reason), f"director {active.director}: {fault.message}")
+    if not active.current and (active.report is None or not _was_programmed(subject)):
+        finding = _behind(subject, [active])
+        return wrong(finding.reason, finding.message + serving)
+    if not _holds(active, subject.table.spec.address):
+        return _not_held(subject, active)
+    return _balance(subject, active)
+
+
+def _was_programmed(subject: Subject) -> bool:
+    """Tell whether only real servers changed since the Active director took over this generation of the service."""
+    return subject.serving == subject.service.meta.generation and is_true(
+        subject.previous.conditions if subject.previous is not None else (), "Ready"
+    )
+
+
+def _not_held(subject: Subject, active: View) -> Finding:
+    address, record = subject.table.spec.address, active.record
+    status = record.status if record is not None else None
+    for problem in status.problems if status is not None else ():
+        if problem.address == address:
+            return wrong(reason_of(problem.reason), f"director {active.director}: {problem.message}")
+    verdict = may_announce(subject.world, active.director, address)
+    if not verdict.ok:
+        return wrong(verdict.reason, verdict.message)
+    return wrong(Reason.WAITING_FOR_DIRECTOR, f"director {active.director} is about to announce {address}")
+
+
+def _balance(subject: Subject, active: View) -> Finding:
+    total, healthy = subject.total, subject.healthy
+    ailing = _ailing(subject, active)
+    if total == 0:
+        namespace = subject.service.meta.key.namespace
+        text = f"spec.realServers.selector matches no RealServer in namespace {namespace}"
+        return wrong(Reason.NO_REAL_SERVER, text)
+    if not subject.table.spec.destinations:
+        return wrong(Reason.NO_REAL_SERVER, f"none of {total} real servers can be used: {ailing}")
+    checked = "healthy" if subject.table.spec.health_check is not None else "in service (not checked)"
+    text = f"{healthy} of {total} real servers {checked}"
+    if ailing:
+        text += f"; not {ailing}"
+    if healthy == 0:
+        return wrong(Reason.NO_HEALTHY_REAL_SERVER, text)
+    return well(Reason.SERVING, text + _dissent(subject, healthy))
+
+
+def _ailing(subject: Subject, active: View) -> str:
+    """Name the real servers that do not count, three at most, each with why."""
+    unwell = active.unwell
+    found: list[str] = []
+    names = {each.real_server for each in subject.table.spec.destinations}
+    for member in subject.decision.members:
+        name = member.real_server.name
+        if name in unwell and name in names:
+            found.append(_detail(name, unwell[name].reason, unwell[name].message))
+        elif not entered(member):
+            found.append(_detail(name, member.verdict.reason.value, member.verdict.message))
+        elif member.verdict.reason is Reason.MAINTENANCE:
+            found.append(f"{name} (Maintenance)")
+    return listed(found, NAMED)
+
+
+def _detail(name: str, reason: str, message: str) -> str:
+    return f"{name} ({reason}: {message[:MAXIMUM_DETAIL]})" if message else f"{name} ({reason})"
+
+
+def _dissent(subject: Subject, healthy: int) -> str:
+    table = subject.table
+    others = [
+        f"{view.director} sees {count}"
+        for view in subject.views.all
+        if view.current and not view.silent and (count := views.healthy(table, view)) != healthy
+    ]
+    return f"; director {listed(others, NAMED)}" if others else ""
+
+
+def _count(healthy: int, total: int) -> RealServerCount:
+    return RealServerCount(healthy=healthy, total=total, summary=f"{healthy}/{total}")
+
+
+def _ports(service: VirtualService | Invalid, table: TableRecord | None) -> str:
+    if isinstance(service, VirtualService):
+        ports = [f"{each.port}/{each.protocol.value}" for each in service.ports]
+    else:
+        ports = [f"{each.port}/{each.protocol.value}" for each in table.spec.ports] if table is not None else []
+    return ",".join(ports)[:MAXIMUM_PORTS_TEXT]

@@ -1,0 +1,80 @@
+"""What the directors of a group report about one table, and what the Active one sees."""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from lvs_dr.core.directors import Active, active_director, directors, listed
+from lvs_dr.core.node import TableException, TableReport, table_name
+from lvs_dr.core.order import is_of
+from lvs_dr.core.world import NodeRecord, TableRecord, World
+
+
+class View(NamedTuple):
+    """One director and its report on the table."""
+
+    director: str
+    record: NodeRecord | None
+    report: TableReport | None
+    silent: bool
+    current: bool  # the report is about the table as it is now
+
+    @property
+    def faults(self) -> tuple[TableException, ...]:
+        """What is wrong with the table as a whole."""
+        return tuple(each for each in self.report.exceptions if not each.real_server) if self.report else ()
+
+    @property
+    def unwell(self) -> Mapping[str, TableException]:
+        """Real servers that are not well, by name; the first exception counts."""
+        found: dict[str, TableException] = {}
+        for each in self.report.exceptions if self.report else ():
+            if each.real_server:
+                found.setdefault(each.real_server, each)
+        return found
+
+
+class Views(NamedTuple):
+    """All directors of a table's group."""
+
+    active: Active
+    all: tuple[View, ...]
+
+    @property
+    def of_active(self) -> View | None:
+        """The Active director's view."""
+        return next((view for view in self.all if view.director == self.active.node), None)
+
+
+def views(world: World, table: TableRecord) -> Views:
+    """Return what each director of the table's group says about it."""
+    group = table.spec.director_group
+    return Views(active_director(world, group), tuple(view(world, table, name) for name in directors(world, group)))
+
+
+def view(world: World, table: TableRecord, director: str) -> View:
+    """Return what one director says about the table."""
+    record = world.lvs_nodes.get(director)
+    name = table_name(table.key)
+    reports = record.status.tables if record is not None and record.status is not None else ()
+    at = bisect_left(reports, name, key=lambda each: each.table)
+    found = reports[at] if at < len(reports) and reports[at].table == name else None
+    report = found if found is not None and is_of(found, table) else None
+    current = report is not None and report.generation == table.generation
+    return View(director, record, report, director in world.silent, current)
+
+
+def names(of: list[View]) -> str:
+    """Return the directors' names as text, three at most."""
+    return listed([each.director for each in of])
+
+
+def healthy(table: TableRecord, seen: View | None) -> int:
+    """Return how many destinations are healthy and in service by one director's view."""
+    if seen is None or seen.report is None:
+        return 0
+    destinations = table.spec.destinations
+    if seen.current and not seen.report.cut:
+        unwell = seen.unwell
+        return sum(1 for each in destinations if each.weight > 0 and each.real_server not in unwell)
+    return min(seen.report.healthy, sum(1 for each in destinations if each.weight > 0))

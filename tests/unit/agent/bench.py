@@ -1,0 +1,116 @@
+"""An agent on fake parts: a kernel, a speaker, an API server; on real ones: the loop, the files, the client."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from lvs_dr.agent.agent import Agent, Settings
+from lvs_dr.agent.apiclient import ApiClient, ApiSettings
+from lvs_dr.agent.door import KernelDoor
+from lvs_dr.agent.kernel.protocol import Interface
+from lvs_dr.agent.lastgood import LastGoodFile
+from lvs_dr.agent.ledger import LedgerFile
+from tests.contract.fake_kernel import FakeKernel
+from tests.unit.agent.fake_api import FakeApi
+from tests.unit.agent.fake_speaker import FakeSpeaker
+
+VIP = "192.0.2.100"
+NODE = "node-1"
+TABLE: dict[str, Any] = {
+    "directorGroup": "default",
+    "serviceGeneration": 1,
+    "address": VIP,
+    "ports": [{"port": 80, "protocol": "TCP"}],
+    "scheduler": "rr",
+    "onFailure": "Remove",
+    "destinations": [
+        {"realServer": "storage-1", "address": "192.0.2.11", "weight": 100, "node": "storage-1"},
+        {"realServer": "storage-2", "address": "192.0.2.12", "weight": 100, "node": "storage-2"},
+    ],
+}
+CHECK = {"tcp": {}, "intervalSeconds": 1, "timeoutSeconds": 1, "rise": 2, "fall": 3}
+DIRECTOR: dict[str, Any] = {
+    "decided": True,
+    "director": {
+        "group": "default",
+        "internalAddresses": ["192.0.2.1"],
+        "tables": ["web/webdav"],
+        "addresses": [VIP],
+    },
+}
+BACKEND: dict[str, Any] = {"decided": True, "backendAddresses": [VIP]}
+
+
+class Bench:
+    """What survives the agent: the node's kernel and directories, and the API server."""
+
+    def __init__(self, api: FakeApi, directory: Path) -> None:
+        self.api = api
+        self.directory = directory
+        self.kernel = FakeKernel()
+        self.kernel.links["eth0"] = Interface(2, "eth0", "02:00:00:00:00:01", True, ("192.0.2.1/24",))
+        self.kernel.gateways.add("192.0.2.254")
+        self.speaker = FakeSpeaker(self.kernel)
+        self.down: set[tuple[str, int]] = set()  # what refuses connections
+        self.checks: list[tuple[str, int]] = []
+        self.agent: Agent
+
+    async def connect(self, address: str, port: int, timeout: float) -> str:
+        """Stand in for the TCP check."""
+        self.checks.append((address, port))
+        return "connection refused" if (address, port) in self.down else ""
+
+    @asynccontextmanager
+    async def running(self, *, server: str = "", resync: float = 0.3, poll: float = 0.1) -> AsyncIterator[Agent]:
+        """Run an agent; leaving stops it as SIGTERM does."""
+        door = KernelDoor(self.kernel, seconds=2.0)
+        settings = ApiSettings(server or self.api.url)
+        ledger = LedgerFile(self.directory / "run", self.kernel.boot)
+        ledger.load()
+        async with ApiClient(settings, seconds=2.0) as client:
+            self.agent = Agent(
+                Settings(NODE, "lvs-system", "0.1.0", self.kernel.boot, resync=resync, poll=poll, connect=self.connect),
+                client=client,
+                door=door,
+                speaker=self.speaker,
+                ledger=ledger,
+                last_good=LastGoodFile(self.directory / "lib"),
+            )
+            self.agent.restore()
+            task = asyncio.create_task(self.agent.run())
+            try:
+                yield self.agent
+            finally:
+                self.agent.loop.stop()
+                async with asyncio.timeout(5):
+                    await task
+                door.close()
+
+    async def node(self, spec: dict[str, Any], **metadata: Any) -> None:
+        """Create or change the LVSNode."""
+        await self.api.put("lvsnodes", NODE, spec, **metadata)
+
+    async def table(self, name: str = "webdav", **changes: Any) -> None:
+        """Create or change a DirectorTable in namespace web."""
+        await self.api.put("directortables", name, TABLE | changes, namespace="web")
+
+    async def until(self, condition: Callable[[], object], *, seconds: float = 5.0) -> None:
+        """Wait for something that has no event: the state of a kernel."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    async def passes(self, count: int) -> None:
+        """Wait for so many more whole passes."""
+        goal = self.agent.loop.passes + count + 1
+        await self.until(lambda: self.agent.loop.passes >= goal)
+
+    def destinations(self) -> dict[str, int]:
+        """Return address -> weight of all destinations."""
+        return {key.address: config.weight for key, config in self.kernel.destinations.items()}
+
+    def on_lo(self) -> set[str]:
+        """Return the addresses on lo."""
+        return {key.address for key in self.kernel.addresses if key.interface == "lo"}

@@ -1,0 +1,111 @@
+"""Nodes with agents, in the smallest form that can go wrong: they act on what they read and tell it later.
+
+Reading the LVSNode, reading the tables, applying, looking and reporting are steps of their own, so that any delay
+between them can be tried.
+"""
+
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from lvs_dr.core.indexing import Kind
+from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus, TableReport, table_name
+from lvs_dr.core.objects import Key
+from lvs_dr.core.world import TableRecord
+from tests.unit.core.worlds import Objects, status
+
+
+@dataclass
+class Machine:
+    """One node: its kernel, and what its agent has read."""
+
+    name: str
+    address: str
+    alive: bool = True
+    # kernel
+    lo: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+    programmed: dict[str, TableRecord] = field(default_factory=dict)
+    # agent
+    uid: str = ""
+    generation: int = 0
+    spec: LVSNodeSpec | None = None
+    tables: dict[str, TableRecord] = field(default_factory=dict)
+    applied: int = 0  # generation
+    looked: tuple[str, LVSNodeStatus] | None = None
+
+    def read_node(self, objects: Objects) -> None:
+        """See the LVSNode; a missing one changes nothing."""
+        record = objects.world.lvs_nodes.get(self.name)
+        if record is not None:
+            if record.uid != self.uid:
+                self.applied = 0
+            self.uid, self.generation, self.spec = record.uid, record.generation, record.spec
+
+    def read_tables(self, objects: Objects) -> None:
+        """See the group's tables."""
+        group = self.spec.director.group if self.spec is not None and self.spec.director is not None else ""
+        self.tables = {
+            table_name(key): record
+            for key, record in objects.world.tables.items()
+            if record.spec.director_group == group
+        }
+
+    def apply(self) -> None:
+        """Bring the kernel to what was read."""
+        if self.spec is None:
+            return
+        self.applied = self.generation
+        if not self.spec.decided:
+            return
+        role = self.spec.director
+        self.lo = frozenset(self.spec.backend_addresses)
+        listed = role.tables if role is not None else ()
+        kept = {name: record for name, record in self.programmed.items() if name in listed}
+        mine = {n: r for n, r in self.tables.items() if role is not None and r.spec.director_group == role.group}
+        self.programmed = kept | mine
+        self.held = frozenset(role.addresses if role is not None else ())
+
+    def look(self) -> None:
+        """Make a report."""
+        self.looked = self.uid, status(
+            self.address,
+            observed_generation=self.applied,
+            director_interface="eth0" if self.spec is not None and self.spec.director is not None else "",
+            held_addresses=tuple(sorted(self.held)),
+            loopback_addresses=tuple(sorted(self.lo)),
+            tables=tuple(
+                TableReport(
+                    table=name,
+                    uid=record.uid,
+                    generation=record.generation,
+                    healthy=len(record.spec.destinations),
+                    total=len(record.spec.destinations),
+                )
+                for name, record in sorted(self.programmed.items())
+            ),
+        )
+
+    def report(self, objects: Objects) -> None:
+        """Send the report; the API server takes it for the object it is meant for only."""
+        record = objects.world.lvs_nodes.get(self.name)
+        if record is not None and self.looked is not None and self.looked[0] == record.uid:
+            objects.change(Kind.LVS_NODE, Key("", self.name), replace(record, status=self.looked[1]))
+
+    def turn(self, objects: Objects) -> None:
+        """Do all of it once."""
+        self.read_node(objects)
+        self.read_tables(objects)
+        self.apply()
+        self.look()
+        self.report(objects)
+
+    def sends_to(self) -> list[tuple[str, str]]:
+        """Return (node, VIP) of the destinations in the kernel; as a real server of a VIP it balances it only as holder."""
+        return [
+            (each.node, record.spec.address)
+            for record in self.programmed.values()
+            if record.spec.address not in self.lo - self.held
+            for each in record.spec.destinations
+            if each.node
+        ]

@@ -1,0 +1,272 @@
+"""The order between nodes under any delay: the controller compiles, agents read, act and report when they like."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from lvs_dr.core.indexing import Kind
+from lvs_dr.core.objects import Key
+from tests.unit.core.machines import Machine
+from tests.unit.core.worlds import Objects, group, node, real_server, service
+
+NODES = ("n1", "n2", "n3", "n4")
+ADDRESSES = {name: f"192.0.2.{at}" for at, name in enumerate(NODES, 1)}
+VIPS = ("192.0.2.100", "192.0.2.101")
+SERVICES = ("a", "b")
+GROUPS = ("default", "other")
+
+
+class Simulation:
+    """A cluster in which every step may come at any time."""
+
+    def __init__(self) -> None:
+        self.objects = Objects(group("other"))
+        self.machines: dict[str, Machine] = {}
+        self.excused: set[tuple[str, str]] = set()
+        self.trace: list[str] = []
+        for name in NODES:
+            self.add_node(name, director=name in ("n1", "n2"))
+
+    # What people and machines do. Each takes a number to choose by.
+
+    def add_node(self, name: str, *, director: bool) -> None:
+        """Let a node join."""
+        self.objects.put(node(name, ADDRESSES[name], director=director, uid=self.objects.uid()))
+        self.machines[name] = Machine(name, ADDRESSES[name])
+
+    def toggle_node(self, number: int) -> None:
+        """Delete a Node, whose machine is off with it; or let it come back."""
+        name = NODES[number % len(NODES)]
+        if name not in self.objects.world.nodes:
+            self.add_node(name, director=number % 3 == 0)
+            return
+        # What is still sent to a machine that was switched off is nobody's fault.
+        self.excused |= {target for each in self.machines.values() for target in each.sends_to() if target[0] == name}
+        del self.machines[name]
+        self.objects.remove(Kind.NODE, name)
+        self.objects.silence(name, silent=False)
+
+    def toggle_director(self, number: int) -> None:
+        """Change which group a Node directs for."""
+        name = NODES[number % len(NODES)]
+        known = self.objects.world.nodes.get(name)
+        if known is None:
+            return
+        choices: tuple[dict[str, str], ...] = ({}, {"lvs-operator.io/director": ""}, {"group": "other"})
+        labels = {"kubernetes.io/os": "linux"} | choices[number // 4 % 3]
+        self.objects.put(replace(known, meta=replace(known.meta, labels=tuple(sorted(labels.items())))))
+
+    def toggle_agent(self, number: int) -> None:
+        """Kill an agent (the kernel stays as it is), or start it."""
+        machine = self.machines.get(NODES[number % len(NODES)])
+        if machine is not None:
+            machine.alive = not machine.alive
+            self.objects.silence(machine.name, silent=not machine.alive)
+
+    def lose_lvs_node(self, number: int) -> None:
+        """Delete an LVSNode by mistake, while its agent is alive and nothing is being released."""
+        name = NODES[number % len(NODES)]
+        record, machine = self.objects.world.lvs_nodes.get(name), self.machines.get(name)
+        if record is not None and machine is not None and machine.alive and record.spec.releasing is None:
+            holding = machine.held - set(record.spec.director.addresses if record.spec.director else ())
+            if not holding and not (record.spec.director is None and machine.programmed):
+                self.objects.remove(Kind.LVS_NODE, name)
+                self.objects.nodes.add(name)
+
+    def put_service(self, number: int) -> None:
+        """Create or change a VirtualService."""
+        name = SERVICES[number % 2]
+        before = self.objects.world.virtual_services.get(Key("shop", name))
+        changed = service(
+            name,
+            address=VIPS[number // 2 % 2],
+            director_group=GROUPS[number // 4 % 2],
+            selector=replace(service().selector, match_labels=(("pool", "web"),) if number // 8 % 4 else ()),
+        )
+        uid, generation = (before.meta.uid, before.meta.generation + 1) if before else (self.objects.uid(), 1)
+        self.objects.put(replace(changed, meta=replace(changed.meta, uid=uid, generation=generation)))
+
+    def remove_service(self, number: int) -> None:
+        """Delete a VirtualService."""
+        self.objects.remove(Kind.VIRTUAL_SERVICE, SERVICES[number % 2], "shop")
+
+    def toggle_real_server(self, number: int) -> None:
+        """Create or delete a RealServer."""
+        name = NODES[number % len(NODES)]
+        if Key("shop", name) in self.objects.world.real_servers:
+            self.objects.remove(Kind.REAL_SERVER, name, "shop")
+        else:
+            self.objects.put(real_server(name, meta_={"labels": {"pool": "web" if number // 4 % 2 else "old"}}))
+
+    def collect_garbage(self, _: int) -> None:
+        """Delete what has no owner, as Kubernetes does on its own time."""
+        world = self.objects.world
+        for key, record in list(world.tables.items()):
+            owner = world.virtual_services.get(key)
+            if owner is None or owner.meta.uid != record.owner_uid:
+                self.objects.change(Kind.DIRECTOR_TABLE, key, None)
+        for name, lvs_node in list(world.lvs_nodes.items()):
+            owner_node = world.nodes.get(name)
+            if owner_node is None or owner_node.meta.uid != lvs_node.owner_uid:
+                self.objects.remove(Kind.LVS_NODE, name)
+                self.objects.nodes.add(name)
+
+    def compile_one(self, number: int) -> None:
+        """Let the controller do one thing of what is dirty."""
+        objects = self.objects
+        queue: list[tuple[Callable[[], object], Callable[[], object]]] = [
+            (lambda key=key: objects.services.discard(key), lambda key=key: objects.compile_service(key))  # type: ignore[misc]
+            for key in sorted(objects.services)
+        ]
+        queue += [
+            (lambda name=name: objects.nodes.discard(name), lambda name=name: objects.compile_lvs_node(name))  # type: ignore[misc]
+            for name in sorted(objects.nodes)
+        ]
+        if queue:
+            done, work = queue[number % len(queue)]
+            done()
+            work()
+
+    def agent_step(self, number: int) -> None:
+        """Let one agent do one thing."""
+        machine = self.machines.get(NODES[number % len(NODES)])
+        if machine is None or not machine.alive:
+            return
+        match number // 4 % 6:
+            case 0:
+                machine.read_node(self.objects)
+            case 1:
+                machine.read_tables(self.objects)
+            case 2:
+                machine.apply()
+            case 3:
+                machine.look()
+            case 4:
+                machine.report(self.objects)
+            case _:
+                machine.turn(self.objects)
+
+    STEPS: tuple[tuple[int, Callable[["Simulation", int], None]], ...] = (
+        (1, toggle_node),
+        (2, toggle_director),
+        (2, toggle_agent),
+        (1, lose_lvs_node),
+        (4, put_service),
+        (2, remove_service),
+        (5, toggle_real_server),
+        (2, collect_garbage),
+        (30, compile_one),
+        (40, agent_step),
+    )
+
+    # What must hold
+
+    def step(self, chosen: Callable[["Simulation", int], None], number: int) -> None:
+        """Take a step and look."""
+        self.trace.append(f"{chosen.__name__}({number})")
+        chosen(self, number)
+        self.check()
+
+    def check(self) -> None:
+        """Nothing is routed back to a director, and nobody else answers for a VIP."""
+        targets = {target for machine in self.machines.values() for target in machine.sends_to()}
+        self.excused &= targets
+        self.excused = {(name, vip) for name, vip in self.excused if vip not in self._lo(name)}
+        for machine in self.machines.values():
+            for name, vip in machine.sends_to():
+                if name in self.machines and (name, vip) not in self.excused:
+                    assert vip in self._lo(name), f"{machine.name} sends {vip} to {name}, which does not carry it"
+        for vip in VIPS:
+            holders = [name for name, machine in self.machines.items() if vip in machine.held]
+            assert len(holders) <= 1, f"{vip} is held by {holders}"
+
+    def _lo(self, name: str) -> frozenset[str]:
+        return self.machines[name].lo if name in self.machines else frozenset()
+
+    def rest(self) -> None:
+        """Let everybody live and work until nothing changes any more."""
+        for machine in self.machines.values():
+            if not machine.alive:
+                machine.alive = True
+                self.objects.silence(machine.name, silent=False)
+        for _ in range(40):
+            before = self._state()
+            self.collect_garbage(0)
+            while self.objects.services or self.objects.nodes:
+                self.compile_one(0)
+                self.check()
+            for machine in self.machines.values():
+                for _ in range(2):
+                    machine.turn(self.objects)
+                    self.check()
+            if self._state() == before:
+                return
+        raise AssertionError("no rest")
+
+    def _state(self) -> object:
+        world = self.objects.world
+        kernels = {name: (each.lo, each.held, dict(each.programmed)) for name, each in self.machines.items()}
+        return dict(world.tables), dict(world.lvs_nodes), kernels
+
+    def check_converged(self) -> None:
+        """What was compiled for changes only is what a full compile gives; services that can be served are."""
+        before = self._state()
+        self.objects.everything()
+        self.objects.settle()
+        assert self._state() == before, "a full compile finds more to do: a change was not followed"
+        for key, decision in self.objects.decisions.items():
+            if key not in self.objects.world.virtual_services or not decision.accepted.ok:
+                continue
+            spec = self.objects.world.tables[key].spec
+            waiting = [each for each in decision.members if not any(d.real_server == each.real_server.name for d in spec.destinations)]
+            assert not [each for each in waiting if each.verdict.ok and self._directs(spec.director_group)], waiting
+            holders = [name for name, machine in self.machines.items() if spec.address in machine.held]
+            assert len(holders) == (1 if self._directs(spec.director_group) else 0), (spec.address, holders)
+
+    def _directs(self, name: str) -> bool:
+        return bool(self.objects.world.index.nodes_by_group.get(name))
+
+    def check_clean(self) -> None:
+        """When all is deleted, nothing of ours is left on any node."""
+        for name in SERVICES:
+            self.objects.remove(Kind.VIRTUAL_SERVICE, name, "shop")
+        self.rest()
+        for machine in self.machines.values():
+            assert not machine.lo, f"{machine.name} still carries {machine.lo}"
+            assert not machine.held, f"{machine.name} still holds {machine.held}"
+            assert not machine.programmed, f"{machine.name} still has {list(machine.programmed)}"
+        for record in self.objects.world.lvs_nodes.values():
+            assert record.spec.releasing is None, record
+
+
+def run(steps: list[tuple[int, int]]) -> None:
+    """Run the steps (an index into the weighted STEPS, a number) and then let everything come to rest."""
+    weighted = [step for weight, step in Simulation.STEPS for _ in range(weight)]
+    simulation = Simulation()
+    try:
+        for chosen, number in steps:
+            simulation.step(weighted[chosen % len(weighted)], number)
+        simulation.rest()
+        simulation.check_converged()
+        simulation.check_clean()
+    except AssertionError as error:
+        error.add_note("\n".join(simulation.trace))
+        raise
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_long_random_walks_never_loop_a_packet_and_never_announce_twice(seed: int) -> None:
+    """Else packets circle between nodes until their TTL ends, or two directors answer for one VIP."""
+    dice = random.Random(seed)
+    run([(dice.randrange(10_000), dice.randrange(10_000)) for _ in range(400)])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(st.integers(0, 88), st.integers(0, 95)), max_size=120))
+def test_any_order_of_steps_is_safe_and_comes_to_rest(steps: list[tuple[int, int]]) -> None:
+    """The same, by steps that hypothesis chooses and shrinks."""
+    run(steps)
