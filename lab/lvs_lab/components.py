@@ -109,7 +109,8 @@ def api_server_argv(layout: Layout) -> list[str]:
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged",
-        "--endpoint-reconciler-type=none",
+        # Loopback may not be an endpoint; elsewhere EndpointSlice default/kubernetes has the address, as everywhere.
+        f"--endpoint-reconciler-type={'none' if layout.address == '127.0.0.1' else 'lease'}",
         "--enable-aggregator-routing=false",
         "--profiling=false",
     ]

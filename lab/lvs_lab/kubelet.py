@@ -1,7 +1,8 @@
 """Stands in for the kubelet of one node: pods bound to it become processes on it, their state becomes their status.
 
 Also in place of: the container runtime (guest/container.py on the node, see podspec.py for what is honoured) and
-kubelet's own access to the API server (the administrator's here: the Node authorizer is not exercised).
+kubelet's own access to the API server (the administrator's here: the Node authorizer is not exercised). It serves
+nothing itself, so `kubectl logs` and `kubectl exec` do not work: use the lab's `container_log`, `exec_in_container`.
 It posts and sees only what a kubelet on that node could: nothing while the node is dead, frozen or cut off.
 """
 

@@ -18,6 +18,7 @@ from lvs_lab.tokens import NotMountable, Projector
 
 LOG = logging.getLogger(__name__)
 Object = dict[str, Any]
+LOST_SECONDS = 0.5
 
 
 class PodWorker:
@@ -70,6 +71,7 @@ class PodWorker:
                     state.restarts += 1
                     state.wait("ContainerCreating", "the node has restarted")
                 self._changed()
+                await asyncio.sleep(LOST_SECONDS)
                 await self._link.until_answering()
         except Exception:
             LOG.exception("pod %s/%s: the lab's kubelet failed", self.namespace, self.name)
@@ -117,6 +119,13 @@ class PodWorker:
         """Begin to end the pod; `gone`: its object has left the API server already."""
         if self.deletion is None:
             self.deletion = asyncio.create_task(self._delete(grace_seconds, gone=gone))
+            self.deletion.add_done_callback(self._deleted)
+
+    def _deleted(self, deletion: "asyncio.Task[None]") -> None:
+        if not deletion.cancelled() and (error := deletion.exception()):
+            LOG.error("pod %s/%s: deletion failed, tried again", self.namespace, self.name, exc_info=error)
+            self.deletion = None
+        self._changed()
 
     async def _delete(self, grace_seconds: float, *, gone: bool) -> None:
         try:

@@ -48,7 +48,7 @@ class FakeKernel:
         self.read_only: set[SysctlKey] = set()
         self.refuse: Callable[[Op], int] = lambda _: 0  # errno to answer with; 0 = let it through
         self.read_error: Exception | None = None
-        self.journal: list[Op] = []  # every operation that changed something
+        self.journal: list[Op] = []  # every operation carried out
         self.closed = False
 
     # What the agent calls
@@ -141,7 +141,6 @@ class FakeKernel:
 
     def _apply(self, op: Op) -> Failure | None:
         code = self.refuse(op)
-        before = self.snapshot()
         match op:
             case ServiceOp() | DestinationOp():
                 if not self.has_ipvs:
@@ -157,7 +156,7 @@ class FakeKernel:
             case SysctlOp():
                 code = code or self._sysctl(op)
                 failure = errors.sysctl_failure(op, code) if code else None
-        if self.snapshot() != before:
+        if not code:
             self.journal.append(op)
         return failure
 

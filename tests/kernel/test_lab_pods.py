@@ -26,7 +26,11 @@ context = ssl.create_default_context(cafile=base + "ca.crt")
 print(urllib.request.urlopen(request, context=context, timeout=10).read().decode())
 """
 SERVER = """
-import http.server, os
+import http.server, os, signal
+def stop(*_):
+    open("/run/lvs-operator/goodbye", "w").write(os.environ["POD_NAME"])
+    os._exit(0)
+signal.signal(signal.SIGTERM, stop)
 print("started on", os.environ["NODE_NAME"], flush=True)
 http.server.ThreadingHTTPServer(("", 8191), http.server.SimpleHTTPRequestHandler).serve_forever()
 """
@@ -49,8 +53,9 @@ def container(**changes: Any) -> dict[str, Any]:
         "readOnlyRootFilesystem": True,
         "allowPrivilegeEscalation": False,
     }
-    node_name = {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
-    return {"name": "main", "image": IMAGE, "securityContext": rights, "env": [node_name], **changes}
+    fields = {"NODE_NAME": "spec.nodeName", "POD_NAME": "metadata.name"}
+    env = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()]
+    return {"name": "main", "image": IMAGE, "securityContext": rights, "env": env, **changes}
 
 
 def workload(kind: str, name: str, pod: dict[str, Any], **spec: Any) -> dict[str, Any]:
@@ -165,7 +170,9 @@ def running(lab: Lab) -> Iterator[Lab]:
             lab.kubectl("rollout", "status", name, "-n", NAMESPACE, "--timeout=60s", timeout=70)
         yield lab
     finally:
-        lab.kubectl("delete", "namespace", NAMESPACE, "--wait", "--timeout=60s", timeout=70)
+        argv = ("daemonsets,deployments,pods", "--all", "-n", NAMESPACE, "--timeout=60s")
+        lab.kubectl("delete", *argv, "--cascade=foreground", timeout=70)
+        lab.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 def test_daemonset_is_everywhere_and_replicas_apart(running: Lab) -> None:
@@ -180,12 +187,12 @@ def test_daemonset_is_everywhere_and_replicas_apart(running: Lab) -> None:
 def test_rights_are_what_a_runtime_gives(running: Lab) -> None:
     """Root with two capabilities has them; another user with the same list has none in effect."""
     agent, controller = pod_on(running, "director-1"), pods(running, "controller")[0]
-    # Seen from outside, on the process itself, and from a command that is run beside it.
+    # Of the process itself, seen from outside, and of a command that is run beside it.
     outside = running.nodes["director-1"].read_file(f"/proc/{agent.pids['main']}/status")
     inside = execute(running, agent, "cat", "/proc/self/status")
     assert effective(outside) == effective(inside) == AGENT_CAPABILITIES
     assert "NoNewPrivs:\t1" in outside
-    status = execute(running, controller, "cat", "/proc/1/status")
+    status = running.nodes[controller.node].read_file(f"/proc/{controller.pids['main']}/status")
     assert "Uid:\t65532\t65532" in status
     assert effective(status) == 0
 
@@ -235,17 +242,38 @@ def test_token_is_bound_to_pod_and_node_and_rotates(running: Lab) -> None:
     assert user["username"] == f"system:serviceaccount:{NAMESPACE}:default"
     assert user["extra"]["authentication.kubernetes.io/node-name"] == ["storage-1"]
     assert user["extra"]["authentication.kubernetes.io/pod-name"] == [agent.name]
-    old = execute(running, agent, "cat", TOKEN)
+    # What the process itself sees, by its own root directory: the file under the mount is replaced.
+    path = f"/proc/{agent.pids['main']}/root{TOKEN}"
+    old = running.nodes["storage-1"].read_file(path)
     running._cluster("rotate_tokens", pod=agent.name)
-    until("another token", lambda: execute(running, agent, "cat", TOKEN) != old)
+    until("another token", lambda: running.nodes["storage-1"].read_file(path) != old)
     again = json.loads(execute(running, agent, "python", "-c", WHO_AM_I))["status"]["userInfo"]
     assert (again["username"], again["uid"]) == (user["username"], user["uid"])
 
 
-def test_deleted_pod_leaves_no_process(running: Lab) -> None:
-    """A pod that is gone from the API must be gone from the node, and its successor is another process."""
+def test_containers_do_without_the_api_server(running: Lab) -> None:
+    """While the API server is away a kubelet goes on with what it knows, and tells afterwards."""
+    before = pod_on(running, "director-2")
+    running.stop_api_server()
+    try:
+        running.kill_container(before.name, "main")
+        address = running.nodes["director-2"].lan_address
+        probe = f"import socket; socket.create_connection(({address!r}, 8191), 1)"
+
+        def serves() -> bool:
+            return running.nodes["director-2"].run("python3", "-c", probe, check=False).returncode == 0
+
+        until("service", serves)
+    finally:
+        running.start_api_server()
+    until("status", ready_again(running, before))
+
+
+def test_deleted_pod_is_asked_first_and_leaves_no_process(running: Lab) -> None:
+    """A pod ends by SIGTERM, is gone from the node once it is gone from the API, and has a successor."""
     old = pod_on(running, "storage-1")
     running.kubectl("delete", "pod", old.name, "-n", NAMESPACE, "--wait", "--timeout=30s", timeout=40)
+    assert running.nodes["storage-1"].read_file("/run/lvs-operator/goodbye") == old.name
     assert running.nodes["storage-1"].run("ps", "-p", str(old.pids["main"]), check=False).returncode == 1
     until(
         "successor",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from lvs_lab import Lab, Node
 
 REPOSITORY = Path(__file__).parents[2]
@@ -33,7 +34,8 @@ def holder(lab: Lab) -> Iterator[Node]:
     """The node that holds VIPs: no agent runs there."""
     node = lab.nodes["client-1"]
     yield node
-    play(node, ["assign", "", []])
+    for address in (f"{VIP}/32", f"{VIP6}/128"):
+        node.run("ip", "address", "del", address, "dev", "eth0", check=False)
     node.run("rm", "-rf", "/run/speaker-test")
 
 

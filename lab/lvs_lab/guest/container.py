@@ -9,15 +9,20 @@ own with the image's directories in it, /proc, /sys and /dev as containers have 
 no_new_privs. Exit code 125: the container could not be set up; the reason is in PLAN's neighbour `error`.
 """
 
+# pathlib, typing and traceback are done without: importing them takes longer than all that happens here.
+# ruff: noqa: PTH101, PTH102, PTH103, PTH110, PTH112, PTH114, PTH115, PTH118, PTH120, PTH123, PTH211
+from __future__ import annotations
+
 import ctypes
 import json
 import os
 import signal
 import sys
-import traceback
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 SETUP_FAILED = 125
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR, SYS_PIVOT_ROOT, SYS_CAPSET = 428, 429, 442, 155, 126
@@ -40,6 +45,12 @@ def checked(what: str, result: int) -> int:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
     return result
+
+
+def read(path: str) -> str:
+    """Return a file's text."""
+    with open(path) as file:
+        return file.read()
 
 
 def mount(kind: str, target: str, flags: int, data: str = "") -> None:
@@ -72,9 +83,9 @@ def make_target(root: str, path: str, *, directory: bool) -> str:
     """Make the place where something is to be mounted; its parents must not be in a read-only image directory."""
     target = root + path
     try:
-        Path(target if directory else os.path.dirname(target)).mkdir(parents=True, exist_ok=True)  # noqa: PTH120
+        os.makedirs(target if directory else os.path.dirname(target), exist_ok=True)
         if not directory:
-            Path(target).touch(exist_ok=True)
+            os.close(os.open(target, os.O_CREAT | os.O_CLOEXEC, 0o644))
     except OSError as error:
         raise OSError(error.errno, f"no place to mount {path}: {error.strerror}") from error
     return target
@@ -82,37 +93,37 @@ def make_target(root: str, path: str, *, directory: bool) -> str:
 
 def prepare_source(volume: dict[str, Any]) -> None:
     """Make what may be made (DirectoryOrCreate, emptyDir) and insist on the rest."""
-    source = Path(volume["source"])
-    if volume.get("create") == "directory" and not source.is_dir():
-        source.mkdir(parents=True, exist_ok=True)
-        source.chmod(volume.get("mode", 0o755))
-    if not source.exists():
-        raise FileNotFoundError(f"volume {volume['source']} does not exist on the node")
-    if volume.get("kind") == "directory" and not source.is_dir():
-        raise NotADirectoryError(f"volume {volume['source']} is not a directory on the node")
+    source = volume["source"]
+    if volume.get("create") == "directory" and not os.path.isdir(source):
+        os.makedirs(source, exist_ok=True)
+        os.chmod(source, volume.get("mode", 0o755))
+    if not os.path.exists(source):
+        raise FileNotFoundError(f"volume {source} does not exist on the node")
+    if volume.get("kind") == "directory" and not os.path.isdir(source):
+        raise NotADirectoryError(f"volume {source} is not a directory on the node")
 
 
 def collect(plan: dict[str, Any]) -> tuple[list[tuple[str, int]], list[tuple[dict[str, Any], int, bool]], int]:
     """Copy every mount that the container needs while the node's own view is still there."""
-    image = [(path, clone_tree(path)) for path in plan["image"] if not Path(path).is_symlink() and Path(path).exists()]
+    image = [(path, clone_tree(path)) for path in plan["image"] if not os.path.islink(path) and os.path.exists(path)]
     volumes = []
     for volume in sorted(plan["mounts"], key=lambda v: v["target"].count("/")):
         prepare_source(volume)
-        volumes.append((volume, clone_tree(volume["source"]), Path(volume["source"]).is_dir()))
+        volumes.append((volume, clone_tree(volume["source"]), os.path.isdir(volume["source"])))
     return image, volumes, clone_tree("/sys")
 
 
 def build_root(plan: dict[str, Any]) -> None:
     """Put the container's root together and make it this process's root."""
     checked("mount private", _libc.mount(b"none", b"/", None, ctypes.c_ulong(MS_PRIVATE_RECURSIVE), None))
-    links = [(path, os.readlink(path)) for path in plan["image"] if Path(path).is_symlink()]  # noqa: PTH115
+    links = [(path, os.readlink(path)) for path in plan["image"] if os.path.islink(path)]
     image, volumes, sys_tree = collect(plan)
     mount("tmpfs", NEW_ROOT, MS_NODEV, "mode=755")
     for path, text in links:
-        Path(NEW_ROOT + path).symlink_to(text)
-    for path, tree in image:
-        make_read_only(tree, recursive=True)
-        attach(tree, make_target(NEW_ROOT, path, directory=Path(path).is_dir()))
+        os.symlink(text, NEW_ROOT + path)
+    # What lies below a volume (a project in /tmp, say, and an emptyDir there) would be hidden by it: it comes last.
+    hidden = [(path, tree) for path, tree in image if any(path.startswith(v["target"] + "/") for v, _, _ in volumes)]
+    attach_image([each for each in image if each not in hidden])
     make_standard_directories()
     make_read_only(sys_tree, recursive=True)
     attach(sys_tree, NEW_ROOT + "/sys")
@@ -120,7 +131,15 @@ def build_root(plan: dict[str, Any]) -> None:
         if volume["read_only"]:
             make_read_only(tree, recursive=True)
         attach(tree, make_target(NEW_ROOT, volume["target"], directory=directory))
+    attach_image(hidden)
     enter_root(read_only=plan["read_only_root"])
+
+
+def attach_image(image: list[tuple[str, int]]) -> None:
+    """Put directories of the image in place, read-only."""
+    for path, tree in image:
+        make_read_only(tree, recursive=True)
+        attach(tree, make_target(NEW_ROOT, path, directory=os.path.isdir(path)))
 
 
 def make_standard_directories() -> None:
@@ -129,15 +148,16 @@ def make_standard_directories() -> None:
         ("proc", 0o555),
         ("sys", 0o555),
         ("dev", 0o755),
+        ("root", 0o755),
         ("run", 0o755),
         ("tmp", 0o1777),
         ("var", 0o755),
     ):
-        Path(NEW_ROOT, name).mkdir(exist_ok=True)
-        Path(NEW_ROOT, name).chmod(mode)
+        os.makedirs(f"{NEW_ROOT}/{name}", exist_ok=True)
+        os.chmod(f"{NEW_ROOT}/{name}", mode)
     for name in ("lib", "log", "tmp"):
-        Path(NEW_ROOT, "var", name).mkdir(exist_ok=True)
-    Path(NEW_ROOT, "var/run").symlink_to("../run")  # relative: it is followed before the root is entered
+        os.makedirs(f"{NEW_ROOT}/var/{name}", exist_ok=True)
+    os.symlink("../run", NEW_ROOT + "/var/run")  # relative: it is followed before the root is entered
     mount("proc", NEW_ROOT + "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     settings = clone_tree(NEW_ROOT + "/proc/sys")
     make_read_only(settings)
@@ -149,8 +169,8 @@ def make_standard_directories() -> None:
         os.mknod(f"{dev}/{name}", 0o20666, os.makedev(*numbers))
     os.umask(old)
     for link, target in {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}.items():
-        Path(dev, link).symlink_to(f"/proc/self/{target}")
-    Path(dev, "shm").mkdir()
+        os.symlink(f"/proc/self/{target}", f"{dev}/{link}")
+    os.mkdir(dev + "/shm")
     mount("tmpfs", dev + "/shm", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=1777")
 
 
@@ -173,7 +193,7 @@ def drop_privileges(plan: dict[str, Any]) -> None:
     other than 0 with nothing, as on every Kubernetes node (capabilities(7), "Transformation during execve").
     """
     capabilities = set(plan["capabilities"])
-    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    last = int(read("/proc/sys/kernel/cap_last_cap"))
     for number in range(last + 1):
         if number not in capabilities:
             checked(f"drop capability {number}", _libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0))
@@ -203,26 +223,26 @@ def become(plan: dict[str, Any], argv: list[str], announce: Callable[[], object]
     os.execvpe(argv[0], argv, plan["env"])  # noqa: S606
 
 
-def run(plan_path: Path) -> None:
+def run(plan_path: str) -> None:
     """Become a new container."""
-    plan = json.loads(plan_path.read_text())
+    plan = json.loads(read(plan_path))
     # /proc still belongs to the node's PID namespace here, so this is our number there.
-    pid = os.readlink("/proc/self")  # noqa: PTH115
+    pid = os.readlink("/proc/self")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    complaint = os.open(plan_path.with_name("error"), flags, 0o600)
-    started = os.open(plan_path.with_name("pid"), flags, 0o600)
+    complaint = os.open(os.path.join(os.path.dirname(plan_path), "error"), flags, 0o600)
+    started = os.open(os.path.join(os.path.dirname(plan_path), "pid"), flags, 0o600)
     try:
         build_root(plan)
         become(plan, plan["argv"], lambda: os.write(started, pid.encode() + b"\n"))
     except Exception as error:  # noqa: BLE001 - whatever it was, the pod's status must say it
         os.write(complaint, (str(error) or type(error).__name__).encode())
-        traceback.print_exc()
+        os.write(2, f"container setup failed: {error!r}\n".encode())
         os._exit(SETUP_FAILED)
 
 
-def enter(plan_path: Path, pid: int, argv: list[str]) -> int:
+def enter(plan_path: str, pid: int, argv: list[str]) -> int:
     """Run `argv` in the container whose first process is `pid` and return its exit code."""
-    plan = json.loads(plan_path.read_text())
+    plan = json.loads(read(plan_path))
     handles = [os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in NAMESPACES]
     for name, handle in zip(NAMESPACES, handles, strict=True):
         checked(f"setns {name}", _libc.setns(handle, 0))
@@ -241,8 +261,8 @@ def enter(plan_path: Path, pid: int, argv: list[str]) -> int:
 def main() -> None:
     """Dispatch on the first argument."""
     if sys.argv[1] == "run":
-        run(Path(sys.argv[2]))
-    code = enter(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
+        run(sys.argv[2])
+    code = enter(sys.argv[2], int(sys.argv[3]), sys.argv[4:])
     sys.exit(code if code >= 0 else 128 - code)
 
 

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from msgspec import structs
@@ -14,6 +13,7 @@ from lvs_dr.agent.assigner import Assigner
 from lvs_dr.agent.desired import DesiredState
 from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.facts import MAXIMUM_PROBLEMS, problem, status
+from lvs_dr.agent.groupwatch import GroupWatch
 from lvs_dr.agent.health import tcp
 from lvs_dr.agent.health.prober import Connect, Prober
 from lvs_dr.agent.inforce import Force, InForce
@@ -23,17 +23,15 @@ from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.loop import POLL_SECONDS, RESYNC_SECONDS, Loop
 from lvs_dr.agent.metrics import Metrics
 from lvs_dr.agent.onepass import NodePass, Seen
-from lvs_dr.agent.report import LVSNODES, Reporter
+from lvs_dr.agent.report import LEAST_GAP_SECONDS, LVSNODES, Reporter
 from lvs_dr.agent.telling import facts
 from lvs_dr.agent.watch import Watch
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.reasons import Reason
-from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.vrrp.messages import Speaker
 
 log = logging.getLogger(__name__)
 
-TABLES = "/apis/lvs-operator.io/v1alpha1/directortables"
 RESTART_SECONDS = 1.0
 STORE_SECONDS = 1.0  # between two writes of the last good state
 
@@ -50,6 +48,7 @@ class Settings:
     resync: float = RESYNC_SECONDS
     poll: float = POLL_SECONDS
     watch_idle: float = 70.0
+    report_gap: float = LEAST_GAP_SECONDS
     connect: Connect = field(default=tcp.check)
 
 
@@ -77,8 +76,8 @@ class Agent:
         self._more = dict(more or {})
         self.metrics = Metrics()
         self.troubles: dict[str, str] = {}  # of parts other than the loop, for the report
-        self.source = DesiredState(settings.node, wake=self.wake, group_changed=self._group_changed)
-        self._groups = asyncio.Event()
+        self.source = DesiredState(settings.node, wake=self.wake)
+        self._tables = GroupWatch(client, self.source, idle=settings.watch_idle)
         self.in_force = InForce(settings.node)
         self._checks = self.metrics.counter("lvs_agent_checks_total", "Health checks made.")
         self._checks_failed = self.metrics.counter("lvs_agent_checks_failed_total", "Health checks that failed.")
@@ -100,7 +99,9 @@ class Agent:
             poll_every=settings.poll,
         )
         self._writes = self.metrics.counter("lvs_agent_report_writes_total", "Writes of LVSNode.status.")
-        self.reporter = Reporter(client, settings.node, counted=lambda: self._writes(1.0))
+        self.reporter = Reporter(
+            client, settings.node, counted=lambda: self._writes(1.0), least_gap=settings.report_gap
+        )
         self.lease = LeaseKeeper(
             client,
             namespace=settings.namespace,
@@ -116,8 +117,6 @@ class Agent:
             field_selector=f"metadata.name={settings.node}",
             idle=settings.watch_idle,
         )
-        self._table_watch: Watch[DirectorTableSpec] | None = None
-        self._table_restarts = 0
         self._store = asyncio.Event()
         self._status: LVSNodeStatus | None = None
         self._declare()
@@ -145,7 +144,7 @@ class Agent:
             return False
         self.source.restore(stored)
         # In force before the first list: what a relist takes away is measured against it.
-        self.in_force.follow(self.source.view(), time.monotonic())
+        self.in_force.follow(self.source.take(), time.monotonic())
         ledger = self._ledger.current
         services = frozenset(ledger.services) | {key for key, _ in ledger.adopted_services}
         versions = {name: table.version for name, table in stored.tables.items()}
@@ -161,7 +160,7 @@ class Agent:
             "report": self.reporter.run,
             "lease": self.lease.run,
             "watch of the LVSNode": self._node_watch.run,
-            "watch of the DirectorTables": self._watch_tables,
+            "watch of the DirectorTables": self._tables.run,
             "last good state": self._keep_last_good,
             **self._more,
         }
@@ -172,6 +171,7 @@ class Agent:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._save_last_good()
 
     async def _kept_running(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
         """Run a part for ever; what it raises is logged, reported, and the part started again."""
@@ -188,8 +188,8 @@ class Agent:
 
     async def _pass(self, deep: bool) -> None:  # noqa: FBT001 - the loop's only word
         seen = await self.node_pass.once(deep=deep)
-        self._applied(float(seen.done))
-        self._refused(float(len(seen.failures)))
+        self._applied(float(seen.done.carried_out))
+        self._refused(float(len(seen.done.failures)))
         self._store.set()
         self._tell(seen)
 
@@ -214,7 +214,7 @@ class Agent:
     def _failed(self, text: str) -> None:
         """Say in the report that passes fail; the rest of it stays as it was last seen."""
         self._failures(1.0)
-        if self.source.view().present:
+        if self.source.present:
             before = self._status or LVSNodeStatus(agent_version=self._settings.version, boot_id=self._settings.boot_id)
             self.reporter.offer(with_trouble(before, text))
 
@@ -222,46 +222,6 @@ class Agent:
         self._checks(1.0)
         if not success:
             self._checks_failed(1.0)
-
-    # DirectorTables: those of the group that the LVSNode names.
-
-    def _group_changed(self, group: str) -> None:
-        log.info("serving the tables of DirectorGroup %s", group) if group else log.info("serving no DirectorGroup")
-        self._groups.set()
-
-    async def _watch_tables(self) -> None:
-        """Watch the tables of one group at a time."""
-        task: asyncio.Task[None] | None = None
-        try:
-            while True:
-                group = self.source.group
-                self._groups.clear()
-                if group:
-                    self._table_watch = Watch(
-                        self._client,
-                        TABLES,
-                        DirectorTableSpec,
-                        self.source.tables,
-                        field_selector=f"spec.directorGroup={group}",
-                        idle=self._settings.watch_idle,
-                    )
-                    task = asyncio.create_task(self._table_watch.run(), name=f"tables of {group}")
-                while self.source.group == group:
-                    await self._groups.wait()
-                    self._groups.clear()
-                await self._end(task)
-                task = None
-        finally:
-            await self._end(task)
-
-    async def _end(self, task: "asyncio.Task[None] | None") -> None:
-        if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        if self._table_watch is not None:
-            self._table_restarts += self._table_watch.restarts
-            self._table_watch = None
 
     # The last good state.
 
@@ -271,17 +231,25 @@ class Agent:
         while True:
             await self._store.wait()
             self._store.clear()
-            force, state = self.in_force.force, self.in_force.last_good()
-            if state is not None and force is not written and self.source.view().decided:
-                try:
-                    await asyncio.to_thread(self._stored.save, state)
-                    written = force
-                    self.troubles.pop("last good state", None)
-                except OSError as error:
-                    if "last good state" not in self.troubles:
-                        log.warning("cannot write %s: %s", self._stored.path, error)
-                    self.troubles["last good state"] = f"cannot write {self._stored.path}: {error}"
+            force = self.in_force.force
+            if force is not written and await asyncio.to_thread(self._save_last_good):
+                written = force
             await asyncio.sleep(STORE_SECONDS)
+
+    def _save_last_good(self) -> bool:
+        """Write it if there is something new; returns whether the file is up to date."""
+        state = self.in_force.last_good()
+        if state is None or not self.source.decided:
+            return False
+        try:
+            self._stored.save(state)
+        except OSError as error:
+            if "last good state" not in self.troubles:
+                log.warning("cannot write %s: %s", self._stored.path, error)
+            self.troubles["last good state"] = f"cannot write {self._stored.path}: {error}"
+            return False
+        self.troubles.pop("last good state", None)
+        return True
 
     def _declare(self) -> None:
         gauge, counter = self.metrics.gauge, self.metrics.counter
@@ -295,8 +263,7 @@ class Agent:
         gauge("lvs_agent_watch_restarts", "Watches opened again.", self._restarts)
 
     def _restarts(self) -> float:
-        tables = self._table_watch.restarts if self._table_watch is not None else 0
-        return self._node_watch.restarts + self._table_restarts + tables
+        return self._node_watch.restarts + self._tables.restarts
 
 
 def with_trouble(before: LVSNodeStatus, text: str) -> LVSNodeStatus:

@@ -32,6 +32,7 @@ class Wanted(msgspec.Struct, frozen=True):
     relisted: bool = False  # a whole list was read since the view before
     unreported: bool = False  # the API server has our LVSNode without a status
     present: bool = False  # the API server has our LVSNode, as far as is known
+    heard: bool = False  # our LVSNode and the list of its group's tables were read since the start
 
 
 class _Table(msgspec.Struct, frozen=True):
@@ -40,14 +41,12 @@ class _Table(msgspec.Struct, frozen=True):
 
 
 class DesiredState:
-    """Holds the view; `wake` is called after every change of it, `group_changed` when another group's tables count."""
+    """Holds the view; `wake` is called after every change of it."""
 
-    def __init__(
-        self, node: str, *, wake: Callable[[], None], group_changed: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, node: str, *, wake: Callable[[], None]) -> None:
         self._name = node
         self._wake = wake
-        self._group_changed = group_changed
+        self._group_changed: Callable[[], None] = lambda: None
         self._spec: LVSNodeSpec | None = None
         self._generation = 0
         self._decided = False
@@ -57,6 +56,8 @@ class DesiredState:
         self._present = False
         self._reported = True
         self._relisted = False
+        self._heard = False
+        self._tables_heard = ""  # the group whose tables were read last
         self._tables: dict[str, _Table] = {}
         self._refused: dict[str, Unreadable] = {}
         self._view: Wanted | None = None
@@ -69,10 +70,25 @@ class DesiredState:
         """The DirectorGroup whose tables this node serves; empty: none."""
         return self._spec.director.group if self._spec and self._spec.director else ""
 
-    def view(self) -> Wanted:
+    def on_group_change(self, told: Callable[[], None]) -> None:
+        """Have `told` called when the tables of another group count."""
+        self._group_changed = told
+
+    @property
+    def present(self) -> bool:
+        """Whether the API server has our LVSNode, as far as is known."""
+        return self._present
+
+    @property
+    def decided(self) -> bool:
+        """Whether the newest LVSNode says what the node is to be."""
+        return self._decided
+
+    def take(self) -> Wanted:
         """Return what is wanted now. `relisted` is told once."""
-        if self._view is None:
-            self._view = Wanted(
+        view = self._view
+        if view is None:
+            view = Wanted(
                 spec=self._spec,
                 generation=self._generation,
                 uid=self._uid,
@@ -85,12 +101,11 @@ class DesiredState:
                 relisted=self._relisted,
                 unreported=not self._reported,
                 present=self._present,
+                heard=self._heard and (not self.group or self._tables_heard == self.group),
             )
             self._relisted = False
-            return self._view
-        if self._view.relisted:
-            self._view = msgspec.structs.replace(self._view, relisted=False)
-        return self._view
+        self._view = msgspec.structs.replace(view, relisted=False) if view.relisted else view
+        return view
 
     def restore(self, stored: LastGood) -> None:
         """Start from the last good state on disk."""
@@ -98,8 +113,7 @@ class DesiredState:
         self._uid = stored.uid
         self._tables = {name: _Table(table) for name, table in stored.tables.items()}
         self._changed()
-        if self._group_changed is not None:
-            self._group_changed(self.group)
+        self._group_changed()
 
     # Told by the watch of our LVSNode.
 
@@ -115,6 +129,7 @@ class DesiredState:
             self._changed()
             return
         self._node_refused = None
+        self._heard = True
         self._reported = item.reported
         self._decided = item.spec.decided
         if item.spec.decided or self._spec is None:
@@ -129,8 +144,8 @@ class DesiredState:
             self._refused.clear()
         else:
             self._prune()
-        if self.group != before and self._group_changed is not None:
-            self._group_changed(self.group)
+        if self.group != before:
+            self._group_changed()
 
     def node_missing(self) -> None:
         """Our LVSNode is not there: keep the last good, and say so."""
@@ -170,6 +185,11 @@ class DesiredState:
     def names(self) -> Iterable[str]:
         """Return the names of all tables that are known, the refused ones included."""
         return {*self._tables, *self._refused}
+
+    def tables_listed(self) -> None:
+        """Note that the group's tables were read as a whole."""
+        self._tables_heard = self.group
+        self.listed_again()
 
     def listed_again(self) -> None:
         """Note that a whole list was read, which may take much away at once."""
@@ -224,7 +244,7 @@ class TableSink:
             self._state.table_gone(key)
         for item in items.values():
             self._state.table_seen(item)
-        self._state.listed_again()
+        self._state.tables_listed()
 
     def changed(self, item: Seen[DirectorTableSpec] | Unreadable) -> None:
         """Take a new version."""

@@ -1,7 +1,8 @@
 """Which interface of a director faces the clients, and which addresses are the node's own."""
 
 import ipaddress
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.core.ledger import Ledger
@@ -63,7 +64,7 @@ def missing_interface(role: DirectorRole) -> str:
     return "the Node has no InternalIP, and the DirectorGroup names no interface"
 
 
-def own_addresses(interfaces: Iterable[Interface], virtual: Set[str]) -> tuple[InterfaceReport, ...]:
+def own_addresses(interfaces: Iterable[Interface], virtual: AbstractSet[str]) -> tuple[InterfaceReport, ...]:
     """Return the node's own global addresses: host addresses among `virtual` (VIPs) and loopback ones left out."""
     reports = []
     for one in sorted(interfaces, key=lambda interface: interface.name):
@@ -73,7 +74,7 @@ def own_addresses(interfaces: Iterable[Interface], virtual: Set[str]) -> tuple[I
     return tuple(reports[:MAXIMUM_INTERFACES])
 
 
-def _is_own(text: str, virtual: Set[str]) -> bool:
+def _is_own(text: str, virtual: AbstractSet[str]) -> bool:
     own = ipaddress.ip_interface(text)
     host = own.network.prefixlen == own.max_prefixlen
     return not own.ip.is_loopback and not (host and str(own.ip) in virtual)

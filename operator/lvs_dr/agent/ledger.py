@@ -37,8 +37,8 @@ class LedgerFile:
     def load(self, *, put_aside: bool = True) -> Ledger:
         """Return the ledger of this boot, an empty one if there is none.
 
-        Raises PermissionError, and DamagedLedgerError after putting the file aside; the ledger is then empty, and what the agent
-        wants and finds is adopted as found.
+        Raises PermissionError, and DamagedLedgerError after putting the file aside; the ledger is then empty, and
+        what the agent wants and finds is adopted as found.
         """
         try:
             stored = msgspec.json.decode(self.path.read_bytes(), type=_Stored)

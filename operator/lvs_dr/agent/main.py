@@ -87,13 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     logs.set_up(options.log_level, options.log_format)
     # As process 1 of a container a signal without a handler would be ignored, also while we wait for the lock.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    from lvs_dr.agent import process  # noqa: PLC0415 - after --help and usage errors: loads the rest
+    from lvs_dr.agent import hostlock, process  # noqa: PLC0415 - after --help and usage errors: loads the rest
 
     try:
         code = getattr(process, options.command)(options)
     except process.EXPECTED as error:
         sys.stderr.write(f"lvs-agent: {process.explain(error)}\n")
-        code = EXIT_LOCKED if isinstance(error, process.HostLockedError) else EXIT_FAILED
+        code = EXIT_LOCKED if isinstance(error, hostlock.HostLockedError) else EXIT_FAILED
     except KeyboardInterrupt:
         code = 130
     with suppress(OSError, ValueError):

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
 import msgspec
@@ -28,10 +28,12 @@ from lvs_dr.core.kernel import (
     KernelState,
     Op,
     RouteOp,
+    ServiceKey,
     ServiceOp,
     SysctlOp,
     Verb,
 )
+from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
 from lvs_dr.core.plan import Plan, plan
 from lvs_dr.core.reasons import Reason
@@ -59,19 +61,37 @@ class Surroundings(msgspec.Struct, frozen=True, dict=True):
         return reserved_addresses(self.own, self.next_hops)
 
 
+class Done(msgspec.Struct, frozen=True, dict=True):
+    """What one pass did to the kernel."""
+
+    made: Plan = Plan((), Ledger(""))
+    admitted: tuple[Op, ...] = ()
+    withheld: tuple[Op, ...] = ()  # somebody else keeps undoing them
+    failures: tuple[Failure, ...] = ()
+
+    @cached_property
+    def added(self) -> frozenset[ServiceKey]:
+        """The services that were added."""
+        refused = {failure.op for failure in self.failures}
+        added = (op for op in self.admitted if isinstance(op, ServiceOp) and op.verb is Verb.ADD)
+        return frozenset(op.key for op in added if op not in refused)
+
+    @property
+    def carried_out(self) -> int:
+        """How many operations the kernel took."""
+        return len(self.admitted) - len(self.failures)
+
+
 class Seen(msgspec.Struct, frozen=True):
     """What one pass saw and did: the input of the report."""
 
     wanted: Wanted
     force: Force | None
     surroundings: Surroundings
+    interface: str = ""
     actual: KernelState = KernelState()
     goal: Desired = Desired(writable=False)
-    made: Plan | None = None
-    failures: tuple[Failure, ...] = ()
-    withheld: tuple[Op, ...] = ()
-    done: int = 0  # operations carried out
-    interface: str = ""
+    done: Done = Done()
 
 
 class NodePass:
@@ -108,7 +128,7 @@ class NodePass:
 
         Raises KernelError, KernelStuckError, OSError (the ledger cannot be written: nothing was changed).
         """
-        wanted = self._source.view()
+        wanted = self._source.take()
         force = self._in_force.follow(wanted, self._clock())
         spec = force.spec if force is not None else LVSNodeSpec()
         if not wanted.decided:
@@ -117,35 +137,21 @@ class NodePass:
         self._interface = director_interface(spec.director, around.interfaces, self._interface) if spec.director else ""
         if force is None:
             return Seen(wanted, None, around)
-        await self._release_first(spec)
+        await self._release_first(spec, heard=wanted.heard)
         tables = self._with_lingering(spec, force.tables)
         actual = await self._read(spec, tables)
         self._check(tables, actual)
         goal = self._goal(spec, tables, wanted, around)
         made = plan(goal, actual, self._ledger.current, now=self._clock())
-        admitted, withheld = self.drift.admit(made.ops, self._clock())
-        self._ledger.save_plan(made.ledger)
-        failures = await self._door.apply(admitted) if admitted else ()
-        self._after(admitted, failures, made)
-        if any(isinstance(op, AddressOp | RouteOp | SysctlOp) for op in admitted):
+        done = await self._carry_out(made, goal, heard=wanted.heard)
+        if any(isinstance(op, AddressOp | RouteOp | SysctlOp) for op in done.admitted):
             # What is reported of lo opens the way for traffic: it is read, not inferred.
             lo = await self._read(spec, tables, ipvs=False)
             actual = structs.replace(actual, addresses=lo.addresses, routes=lo.routes, sysctls=lo.sysctls)
-        self._settle(force, tables, goal, made, failures, withheld)
-        self._assign(spec, goal, actual, admitted, failures, again=deep)
         self._served, self._sysctls = tables, goal
-        return Seen(
-            wanted,
-            force,
-            around,
-            actual,
-            goal,
-            made,
-            failures,
-            withheld,
-            len(admitted) - len(failures),
-            self._interface,
-        )
+        self._settle(force, tables, goal, done)
+        self._assign(spec, goal, actual, done, heard=wanted.heard, again=deep)
+        return Seen(wanted, force, around, self._interface, actual, goal, done)
 
     async def arp_drifted(self) -> bool:
         """Look at the ARP settings alone (they raise no event); tell whether a pass is needed. Raises KernelError."""
@@ -167,9 +173,9 @@ class NodePass:
         self._surroundings = around
         return around
 
-    async def _release_first(self, spec: LVSNodeSpec) -> None:
+    async def _release_first(self, spec: LVSNodeSpec, *, heard: bool) -> None:
         """Have the speaker let go of VIPs before their services go: a client must not find a VIP without service."""
-        if not spec.decided or spec.paused:
+        if not spec.decided or spec.paused or not heard:
             return
         exposed = self._assigner.exposed
         keep = frozenset(self._assigner.state.held) & frozenset(spec.director.addresses if spec.director else ())
@@ -223,30 +229,29 @@ class NodePass:
             unreadable=unreadable,
         )
 
-    def _after(self, admitted: tuple[Op, ...], failures: tuple[Failure, ...], made: Plan) -> None:
-        """Count what was repaired; after ARP settings were, clients may have learnt a wrong MAC: announce again."""
+    async def _carry_out(self, made: Plan, goal: Desired, *, heard: bool) -> Done:
+        """Write the ledger, change the kernel, count what was repaired."""
+        ops, early = (made.ops, ()) if heard else without_removals(made.ops, goal)
+        admitted, withheld = self.drift.admit(ops, self._clock())
+        withheld += early
+        self._ledger.save_plan(made.ledger)
         if not admitted:
-            return
+            return Done(made, admitted, withheld)
+        failures = await self._door.apply(admitted)
         self.drift.applied(admitted, failures, made.repairs, self._clock())
         repaired = [op for op in admitted if op in made.repairs]
         if repaired:
             log.warning("repaired %d entries that were lost or changed", len(repaired))
         if self._assigner.state.held and any(isinstance(op, SysctlOp) for op in repaired):
-            self._assigner.announce()
+            self._assigner.announce()  # clients may have learnt a wrong MAC meanwhile
+        return Done(made, admitted, withheld, failures)
 
-    def _settle(
-        self,
-        force: Force,
-        tables: Mapping[str, DirectorTableSpec],
-        goal: Desired,
-        made: Plan,
-        failures: tuple[Failure, ...],
-        withheld: tuple[Op, ...],
-    ) -> None:
+    def _settle(self, force: Force, tables: Mapping[str, DirectorTableSpec], goal: Desired, done: Done) -> None:
+        """Note which tables are in the kernel now, and which still have something of before."""
         if not goal.writable:
             return
-        unfinished = [*withheld, *(failure.op for failure in failures if failure.op.verb is Verb.DELETE)]
-        busy = {key.service for key in made.draining}
+        unfinished = [*done.withheld, *(one.op for one in done.failures if one.op.verb is Verb.DELETE)]
+        busy = {key.service for key in done.made.draining}
         busy |= {op.key for op in unfinished if isinstance(op, ServiceOp)}
         busy |= {op.key.service for op in unfinished if isinstance(op, DestinationOp)}
         for name, table in tables.items():
@@ -256,28 +261,33 @@ class NodePass:
         self.programmed.settle(force.tables, force.versions, busy=busy, untouched=paused)
 
     def _assign(
-        self,
-        spec: LVSNodeSpec,
-        goal: Desired,
-        actual: KernelState,
-        admitted: tuple[Op, ...],
-        failures: tuple[Failure, ...],
-        *,
-        again: bool,
+        self, spec: LVSNodeSpec, goal: Desired, actual: KernelState, done: Done, *, heard: bool, again: bool
     ) -> None:
         """Tell the speaker which VIPs to hold: those we are to announce and have services for."""
-        if not goal.writable:
+        held = frozenset(self._assigner.state.held)
+        if not goal.writable or (not heard and spec.director is None):
             self._assigner.want(Assignment(self._interface, self._assigner.state.held, paused=True))
             return
         if spec.director is None:
             self._assigner.want(Assignment(""), again=again)
             return
-        refused = {failure.op for failure in failures}
-        added = {op.key for op in admitted if isinstance(op, ServiceOp) and op.verb is Verb.ADD and op not in refused}
-        served = {key.address for key in goal.services if key in actual.services or key in added}
+        served = {key.address for key in goal.services if key in actual.services or key in done.added}
         # A real server of the VIP gets its services when it holds the VIP (the loop guard).
-        may = served | set(self._assigner.state.held) | set(spec.backend_addresses)
+        guarded = frozenset(spec.backend_addresses) & {table.address for table in self._served.values()}
         own = {refusal.address for refusal in goal.refusals if refusal.reason is Reason.RESERVED_ADDRESS}
-        may -= own - set(self._assigner.state.held)
+        may = held | ((served | guarded) - own)
         addresses = tuple(address for address in spec.director.addresses if address in may)
+        if not heard:
+            addresses = tuple(sorted(held.union(addresses)))
         self._assigner.want(Assignment(self._interface, addresses), again=again)
+
+
+def without_removals(ops: Iterable[Op], goal: Desired) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+    """Split operations into those that build what is wanted, and those that take something away.
+
+    Until the API server was heard the last good state may be older than what an agent before us did: it is good
+    enough to build from, and to take out a real server that fails its checks, but not to take anything else away.
+    """
+    wanted = {*goal.services, *goal.destinations, *goal.addresses, *goal.routes, *goal.sysctls, *goal.failed}
+    building = tuple(op for op in ops if op.key in wanted)
+    return building, tuple(op for op in ops if op.key not in wanted)

@@ -1,6 +1,7 @@
 """Which generation of which DirectorTable is in the kernel: what the controller's order waits for."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
@@ -29,7 +30,10 @@ class Programmed:
         self._entries: dict[str, Entry] = {}
 
     def start_from(
-        self, tables: Mapping[str, DirectorTableSpec], versions: Mapping[str, TableVersion], ours: Set[ServiceKey]
+        self,
+        tables: Mapping[str, DirectorTableSpec],
+        versions: Mapping[str, TableVersion],
+        ours: AbstractSet[ServiceKey],
     ) -> None:
         """Take what an agent before us put into the kernel: tables of the last good state with services of ours."""
         for name, table in tables.items():
@@ -42,8 +46,8 @@ class Programmed:
         tables: Mapping[str, DirectorTableSpec],
         versions: Mapping[str, TableVersion],
         *,
-        busy: Set[ServiceKey],
-        untouched: Set[str],
+        busy: AbstractSet[ServiceKey],
+        untouched: AbstractSet[str],
     ) -> None:
         """Note a pass over `tables`.
 

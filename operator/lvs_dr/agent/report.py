@@ -17,12 +17,13 @@ FIELD_MANAGER = "lvs-agent"
 API_VERSION = "lvs-operator.io/v1alpha1"
 LVSNODES = "/apis/lvs-operator.io/v1alpha1/lvsnodes"
 BYTES_PER_SECOND = 32 * 1024  # larger reports are written less often
+LEAST_GAP_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 10.0
 
 
-def gap(size: int) -> float:
+def gap(size: int, least: float = LEAST_GAP_SECONDS) -> float:
     """Return how many seconds a report of `size` bytes keeps the next one waiting."""
-    return min(LONGEST_GAP_SECONDS, max(1.0, size / BYTES_PER_SECOND))
+    return min(LONGEST_GAP_SECONDS, max(least, size / BYTES_PER_SECOND))
 
 
 class Reporter:
@@ -36,12 +37,14 @@ class Reporter:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         counted: Callable[[], None] = lambda: None,
+        least_gap: float = LEAST_GAP_SECONDS,
     ) -> None:
         self._client = client
         self._node = node
         self._clock = clock
         self._sleep = sleep
         self._counted = counted
+        self._least_gap = least_gap
         self._newest: LVSNodeStatus | None = None
         self._written: LVSNodeStatus | None = None
         self._news = asyncio.Event()
@@ -89,7 +92,7 @@ class Reporter:
             {"apiVersion": API_VERSION, "kind": "LVSNode", "metadata": {"name": self._node}, "status": status}
         )
         await self._client.apply(f"{LVSNODES}/{self._node}/status", body, manager=FIELD_MANAGER)
-        self._next = self._clock() + gap(len(body))
+        self._next = self._clock() + gap(len(body), self._least_gap)
         self._written = status
         self._failures = 0
         self._counted()

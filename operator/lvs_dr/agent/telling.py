@@ -53,7 +53,7 @@ def facts(
         programmed=programmed,
         refused=seen.wanted.refused,
         refusals=seen.goal.refusals,
-        failures=seen.failures,
+        failures=seen.done.failures,
         director_interface=seen.interface,
         # A VIP that the speaker may take any moment, although it is not to any more, counts as held.
         held=sorted(frozenset(speaker.held) | (exposed - announced)),
@@ -91,12 +91,10 @@ def _about_the_kernel(seen: Seen, spec: LVSNodeSpec, contested: Sequence[str]) -
     if contested:
         some = _some(contested)
         yield problem(Reason.CONTESTED, f"someone else keeps undoing what is set here: {some}; find and stop them")
-    if seen.made is None:
-        return
-    for address in seen.made.blocked:
+    for address in seen.done.made.blocked:
         text = f"{address} is not put on lo: the ARP settings that keep it silent cannot be made on this kernel"
         yield problem(Reason.KERNEL_REFUSED, text, address)
-    entries = [_entry(key) for key in seen.made.foreign]
+    entries = [_entry(key) for key in seen.done.made.foreign]
     if entries:
         yield problem(Reason.FOREIGN_ENTRY, f"not ours, left alone: {_some(entries)}")
 

@@ -34,5 +34,5 @@ def configure(level: str, log_format: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # kopf and its client tell every step otherwise.
-    for name in ("kopf.objects", "kopf.activities", "kopf._core", "kopf._cogs", "aiohttp", "asyncio"):
+    for name in ("kopf.objects", "kopf.activities", "kopf._core", "kopf._cogs", "aiohttp", "asyncio", "kubernetes"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -165,10 +165,13 @@ class Process:
         ready = asyncio.Event()
         # kopf installs signal handlers of its own when it starts; ours know the order of things.
         signals = asyncio.create_task(self._signals_again(ready))
+        kopf_identity: Any = self._options.identity
         try:
             await kopf.operator(
                 registry=handlers.registry(parts.intake, credentials, parts.pruner.ask),
                 settings=handlers.settings(),
+                # Without a name kopf asks for the user's, and a container's user id need not have one.
+                identity=kopf_identity,
                 standalone=True,
                 clusterwide=True,
                 stop_flag=self._kopf_stop,

@@ -121,7 +121,7 @@ def _reserved(world: World, address: str) -> str:
 
 
 def _reports_addresses(world: World, node: str) -> bool:
-    record = world.lvs_nodes.get(node)
+    record = world.lvs_node(node)
     return record is not None and record.status is not None and bool(record.status.interfaces)
 
 

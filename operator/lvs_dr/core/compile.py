@@ -99,7 +99,7 @@ def compile_node(world: World, name: str) -> LVSNodeSpec | None:
     Nothing is decided before the agent has reported: an LVSNode that was deleted by mistake and created anew must not
     read as `clean up`.
     """
-    node, record = world.nodes.get(name), world.lvs_nodes.get(name)
+    node, record = world.nodes.get(name), world.lvs_node(name)
     if node is None or not eligible(node):
         return None
     paused = node.meta.paused

@@ -43,7 +43,7 @@ def group_of(world: World, node: str) -> str:
     """Return the group the node directs for; "" for none."""
     if node not in world.nodes:
         return ""
-    if frozen := frozen_group(world, world.lvs_nodes.get(node)):
+    if frozen := frozen_group(world, world.lvs_node(node)):
         return frozen
     return next((name for name, nodes in world.index.nodes_by_group.items() if node in nodes), "")
 
@@ -57,7 +57,7 @@ def directors(world: World, group: str) -> tuple[str, ...]:
         told = world.index.lvs_nodes_by_group.get(group, ())
         return tuple(sorted(node for node in told if group_of(world, node) == group))
     matching = world.index.nodes_by_group.get(group, ())
-    return tuple(sorted(node for node in matching if not frozen_group(world, world.lvs_nodes.get(node))))
+    return tuple(sorted(node for node in matching if not frozen_group(world, world.lvs_node(node))))
 
 
 def active_director(world: World, group: str) -> Active:
@@ -69,7 +69,7 @@ def active_director(world: World, group: str) -> Active:
     names = directors(world, group)
     if not names:
         return Active("", Verdict(False, Reason.NO_DIRECTOR, _no_director(world, group)))
-    records = {name: record for name in names if (record := world.lvs_nodes.get(name)) is not None}
+    records = {name: record for name in names if (record := world.lvs_node(name)) is not None}
     told = [name for name, record in records.items() if _told(record, group)]
     if told:
         return Active(told[0], _ELECTED)
@@ -138,7 +138,7 @@ def follows(record: NodeRecord) -> bool:
 
 def interface_subnets(world: World, node: str) -> tuple[Subnet, ...]:
     """Return the on-link subnets of the director's interface, as its agent reports them; () while it has not."""
-    record = world.lvs_nodes.get(node)
+    record = world.lvs_node(node)
     if record is None or record.status is None or not record.status.director_interface:
         return ()
     return _subnets(record.status.interfaces, record.status.director_interface)

@@ -8,7 +8,6 @@ from lvs_dr.core.decisions import Dirty, TableDecision
 from lvs_dr.core.dirty_set import DirtySet
 from lvs_dr.core.indexing import Kind, eligible, selected, selecting
 from lvs_dr.core.objects import DirectorGroup, Invalid, Key, Namespace, Node, RealServer, VirtualService
-from lvs_dr.core.order import leaving
 from lvs_dr.core.table import TableDestination
 from lvs_dr.core.world import Cluster, TableRecord, World
 
@@ -35,7 +34,7 @@ def silence_changed(world: World, node: str) -> Dirty:
     for group in dirty_node.groups_of(world, node):
         found.group(group)
     if record is None or record.status is None:
-        found.nodes |= leaving(world)  # one that never reported is waited for only while it is alive
+        dirty_node.heard(found)  # one that never reported is waited for only while it is alive
     return found.dirty()
 
 
@@ -122,7 +121,7 @@ def _node(found: DirtySet, before: Node | None, after: Node | None) -> None:
         for group in dirty_node.groups_of(world, name):
             found.group(group)
         dirty_node.freed(found, world.lvs_nodes.get(name))
-        found.nodes |= leaving(world)  # one waits for directors that exist
+        dirty_node.heard(found)
     elif before.meta.paused != after.meta.paused:
         found.nodes.add(name)
     if before is not None and after is not None and before.meta.labels != after.meta.labels:

@@ -17,14 +17,14 @@ def lvs_node(found: DirtySet, before: NodeRecord | None, after: NodeRecord | Non
     if present is None:
         return
     name = present.name
-    if before is None or after is None or before.uid != after.uid or (before.status is None) != (after.status is None):
+    if before is None or after is None or _another(before, after):
         found.nodes.add(name)
         found.backend(name)
         for group in groups_of(found.world, name):
             found.group(group)
         for each in (before, after):
             freed(found, each)
-        found.nodes |= leaving(found.world)
+        heard(found)
         return
     if before.spec != after.spec:
         _spec(found, before, after)
@@ -32,6 +32,12 @@ def lvs_node(found: DirtySet, before: NodeRecord | None, after: NodeRecord | Non
         _status(found, before.status, after.status, name)
     if follows(after) and not follows(before):
         _caught_up(found, after)
+
+
+def _another(before: NodeRecord, after: NodeRecord) -> bool:
+    """Tell whether the LVSNode is another one than before, or is heard of for the first time."""
+    same = (before.uid, before.owner_uid) == (after.uid, after.owner_uid)
+    return not same or (before.status is None) != (after.status is None)
 
 
 def groups_of(world: World, node: str) -> frozenset[str]:
@@ -53,6 +59,13 @@ def freed(found: DirtySet, record: NodeRecord | None) -> None:
     if record.status is not None:
         addresses |= set(record.status.held_addresses)
     _announcers(found, addresses)
+
+
+def heard(found: DirtySet) -> None:
+    """Add all who wait for a node of which nothing is known: nobody is given a VIP, or relieved of one, before."""
+    found.nodes |= leaving(found.world)
+    for names in found.world.index.nodes_by_group.values():
+        found.nodes |= names
 
 
 def _announcers(found: DirtySet, addresses: Iterable[str]) -> None:

@@ -9,6 +9,8 @@ from lvs_dr.core.status import DirectorGroupStatus
 from lvs_dr.core.world import World
 
 MAXIMUM_LISTED = 64
+PREVENTS = frozenset({Reason.NO_INTERFACE, Reason.PAUSED, Reason.UNSUPPORTED, Reason.MASS_REMOVAL_HELD})
+"""Problems of a node that keep it from announcing any VIP."""
 
 
 def director_group_status(
@@ -47,16 +49,16 @@ def _elected(world: World, name: str) -> Finding:  # noqa: PLR0911 - in order, t
             "pod there; another director takes over when the Node is deleted"
         )
         return unknown(Reason.AGENT_SILENT, text)
-    record = world.lvs_nodes.get(node)
+    record = world.lvs_node(node)
     status = record.status if record is not None else None
     held = status.held_addresses if status is not None else ()
     wanted = {world.tables[key].spec.address for key in world.index.tables_by_group.get(name, ())}
     missing = sorted(wanted - set(held))
-    for problem in status.problems if status is not None else ():
-        if not problem.address or problem.address in missing:
-            return wrong(reason_of(problem.reason), f"{node}: {problem.message}")
     if not missing:
         return well(Reason.ELECTED, f"{node} holds {len(wanted)} VIPs")
+    for problem in status.problems if status is not None else ():
+        if problem.address in missing or (not problem.address and problem.reason in PREVENTS):
+            return wrong(reason_of(problem.reason), f"{node}: {problem.message}")
     for address in missing:
         verdict = may_announce(world, node, address)
         if not verdict.ok:

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 
 from lvs_dr.core.decisions import Verdict
-from lvs_dr.core.directors import directors, follows
+from lvs_dr.core.directors import directors, follows, listed
 from lvs_dr.core.node import DirectorRole, LVSNodeSpec, Releasing, TableReport, table_key, table_name
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.world import NodeRecord, TableRecord, World
@@ -24,7 +24,7 @@ _CLEAR = Verdict(True, Reason.ACCEPTED)
 
 def may_enter(world: World, address: str, node: str) -> Verdict:
     """Tell whether `node` carries the VIP, so that a destination on it may enter; if not, what it waits for."""
-    record = world.lvs_nodes.get(node)
+    record = world.lvs_node(node)
     if record is None or address not in record.spec.backend_addresses:
         return Verdict(False, Reason.WAITING_FOR_BACKEND, f"node {node} is about to be told to carry {address} on lo")
     if record.status is None or not follows(record) or address not in record.status.loopback_addresses:
@@ -50,7 +50,7 @@ def unlisted(world: World, table: TableRecord) -> Verdict:
     """
     name, group = table_name(table.key), table.spec.director_group
     for node in directors(world, group):
-        record = world.lvs_nodes.get(node)
+        record = world.lvs_node(node)
         if record is None or not record.spec.decided:
             continue
         role = record.spec.director
@@ -100,7 +100,7 @@ class Release:
         world = self._world
         names = set(world.index.programmers.get("", ())).union(*world.index.nodes_by_group.values())
         for name in sorted(names & world.nodes.keys()):
-            record = world.lvs_nodes.get(name)
+            record = world.lvs_node(name)
             if record is None or record.status is None:
                 if name in world.silent:
                     continue  # no agent ever reported there
@@ -144,7 +144,17 @@ def may_announce(world: World, node: str, address: str) -> Verdict:
             if name in world.silent:
                 text += ", which does not report: bring it back, or delete its Node if it is gone for good"
             return Verdict(False, Reason.WAITING_FOR_RELEASE, text)
+    if unheard := unheard_directors(world, node):
+        # An LVSNode that was deleted by mistake comes back without status: its node may hold anything.
+        text = f"waiting for the first report of the lvs-agent on {listed(unheard)}"
+        return Verdict(False, Reason.WAITING_FOR_RELEASE, text)
     return _CLEAR
+
+
+def unheard_directors(world: World, but: str = "") -> list[str]:
+    """Return the directors of all groups whose agents live and have not reported yet, sorted."""
+    found = {name for names in world.index.nodes_by_group.values() for name in names} - world.silent - {but}
+    return sorted(name for name in found if (record := world.lvs_node(name)) is None or record.status is None)
 
 
 def releasing(world: World, record: NodeRecord, role: DirectorRole | None) -> Releasing | None:

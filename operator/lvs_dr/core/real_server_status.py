@@ -85,7 +85,7 @@ def _configured(
         return well(Reason.CONFIGURED, text)
     if node not in world.nodes:
         return wrong(Reason.NODE_MISSING, f"there is no node {node}: correct spec.nodeName, or remove the RealServer")
-    record = world.lvs_nodes.get(node)
+    record = world.lvs_node(node)
     if record is None or record.status is None:
         text = f"node {node} has no lvs-agent reporting: check the DaemonSet's pods there"
         return wrong(Reason.NO_AGENT, text)
@@ -97,10 +97,10 @@ def _configured(
 
 def _on_node(record: NodeRecord, needed: set[str]) -> Finding:
     node, status = record.name, record.status or LVSNodeStatus()
-    for problem in status.problems:
-        if problem.address in needed and problem.address not in status.held_addresses:
-            return wrong(reason_of(problem.reason), f"node {node}: {problem.message}")
     missing = sorted(needed - set(status.loopback_addresses))
+    for problem in status.problems:
+        if problem.address in missing:
+            return wrong(reason_of(problem.reason), f"node {node}: {problem.message}")
     if missing and record.spec.paused:
         text = f"{node} is paused, without {listed(missing)} on lo: remove annotation lvs-operator.io/paused from it"
         return wrong(Reason.PAUSED, text)
@@ -140,7 +140,7 @@ def _health_in(world: World, key: Key, table: TableRecord, *, was_healthy: bool)
     if seen.silent:
         return unknown(Reason.AGENT_SILENT, f"the lvs-agent on director {active.node} does not report")
     exception = seen.unwell.get(key.name)
-    if exception is not None and not _informative(exception.reason):
+    if exception is not None:
         text = f"{table.key}, by director {active.node}: {exception.message or exception.reason}"
         if exception.reason == Reason.CHECKING:
             return unknown(Reason.CHECKING, text)
@@ -153,11 +153,6 @@ def _health_in(world: World, key: Key, table: TableRecord, *, was_healthy: bool)
     if seen.current or (seen.report is not None and was_healthy):
         return well(Reason.HEALTHY, f"as director {active.node} sees it")
     return unknown(Reason.CHECKING, f"director {active.node} has not reported on it in {table.key} yet")
-
-
-def _informative(reason: str) -> bool:
-    """Tell whether an exception is no word about health."""
-    return reason in (Reason.MAINTENANCE, Reason.NOT_CHECKED)
 
 
 def _ready(

@@ -176,7 +176,7 @@ def _address(ctx: Context, real_server: RealServer, known: TableDestination | No
 
 def node_addresses(world: World, node: str, family: int) -> tuple[str, ...]:
     """Return the node's own addresses of a family (4 or 6) as its agent reports them, VIPs left out."""
-    record = world.lvs_nodes.get(node)
+    record = world.lvs_node(node)
     if record is None or record.status is None:
         return ()
     found = (cidr.partition("/")[0] for interface in record.status.interfaces for cidr in interface.addresses)
@@ -198,7 +198,7 @@ def _usable(ctx: Context, real_server: RealServer, address: str) -> Verdict:
         text = f"DirectorGroup {ctx.group} does not serve namespace {ctx.namespace} (its spec.allowedNamespaces)"
         return Verdict(False, Reason.NAMESPACE_NOT_ALLOWED, text)
     if node:
-        record = ctx.world.lvs_nodes.get(node)
+        record = ctx.world.lvs_node(node)
         if record is None or record.status is None or node in ctx.world.silent:
             text = f"node {node} has no lvs-agent reporting: check the DaemonSet's pods there"
             return Verdict(False, Reason.NO_AGENT, text)

@@ -7,7 +7,11 @@ from typing import NamedTuple
 from lvs_dr.core.directors import Active, active_director, directors, listed
 from lvs_dr.core.node import TableException, TableReport, table_name
 from lvs_dr.core.order import is_of
+from lvs_dr.core.reasons import Reason
 from lvs_dr.core.world import NodeRecord, TableRecord, World
+
+INFORMATIVE = frozenset({Reason.PAUSED, Reason.FOREIGN_ENTRY, Reason.MAINTENANCE, Reason.NOT_CHECKED})
+"""Reasons in reports that say nothing against what is served."""
 
 
 class View(NamedTuple):
@@ -22,14 +26,15 @@ class View(NamedTuple):
     @property
     def faults(self) -> tuple[TableException, ...]:
         """What is wrong with the table as a whole."""
-        return tuple(each for each in self.report.exceptions if not each.real_server) if self.report else ()
+        found = self.report.exceptions if self.report else ()
+        return tuple(each for each in found if not each.real_server and each.reason not in INFORMATIVE)
 
     @property
     def unwell(self) -> Mapping[str, TableException]:
         """Real servers that are not well, by name; the first exception counts."""
         found: dict[str, TableException] = {}
         for each in self.report.exceptions if self.report else ():
-            if each.real_server:
+            if each.real_server and each.reason not in INFORMATIVE:
                 found.setdefault(each.real_server, each)
         return found
 
@@ -54,7 +59,7 @@ def views(world: World, table: TableRecord) -> Views:
 
 def view(world: World, table: TableRecord, director: str) -> View:
     """Return what one director says about the table."""
-    record = world.lvs_nodes.get(director)
+    record = world.lvs_node(director)
     name = table_name(table.key)
     reports = record.status.tables if record is not None and record.status is not None else ()
     at = bisect_left(reports, name, key=lambda each: each.table)

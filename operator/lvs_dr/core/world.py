@@ -56,6 +56,11 @@ class World(Struct, frozen=True):
     cluster: Cluster
     index: Index  # kept up by `core.indexing.reindex`, which the store calls after every change
 
+    def lvs_node(self, name: str) -> NodeRecord | None:
+        """Return the node's LVSNode; that of an earlier Node of the same name says nothing about this one."""
+        record, node = self.lvs_nodes.get(name), self.nodes.get(name)
+        return record if record is not None and node is not None and record.owner_uid == node.meta.uid else None
+
     @property
     def services_by_address(self) -> Mapping[str, AbstractSet[Key]]:
         """VirtualServices that name a VIP."""

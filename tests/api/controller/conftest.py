@@ -1,16 +1,32 @@
 """An API server of the controller's own tests: they restart it, cut it off and delete its kinds."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
 from lvs_lab import controlplane
 from lvs_lab.controlplane import LocalControlPlane
 from lvs_lab.errors import ToolsMissing
-
-from tests.api.controller.controlled import BACKENDS, DIRECTOR, Agents, Cluster, Controller, create_node, prepare, running
+from tests.api.controller.controlled import (
+    BACKENDS,
+    DIRECTOR,
+    Agents,
+    Cluster,
+    Controller,
+    create_node,
+    prepare,
+    running,
+)
 
 NODES = (DIRECTOR, *BACKENDS)
+
+
+class Standing(NamedTuple):
+    """What a module's tests share."""
+
+    controller: Controller
+    agents: Agents
 
 
 @pytest.fixture(scope="session")
@@ -36,26 +52,36 @@ def server(own_server: LocalControlPlane) -> Iterator[LocalControlPlane]:
 
 
 @pytest.fixture
+def empty(server: LocalControlPlane, cluster: Cluster) -> LocalControlPlane:
+    """The server without anything that earlier tests left."""
+    cluster.wipe()
+    return server
+
+
+@pytest.fixture(scope="module")
+def standing(own_server: LocalControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """A leading controller and live agents for all tests of a module that do not kill them."""
+    agents = Agents(own_server, NODES).start()
+    with running(own_server, tmp_path_factory.mktemp("controller")) as process:
+        yield Standing(process.wait_leading(), agents)
+    agents.stop()
+
+
+@pytest.fixture
+def controller(standing: Standing, cluster: Cluster) -> Iterator[Controller]:
+    """The module's controller; afterwards nothing of the test is left."""
+    yield standing.controller
+    standing.agents.reset()
+    cluster.remove_everything()
+
+
+@pytest.fixture
+def agents(standing: Standing) -> Agents:
+    """The module's agents."""
+    return standing.agents
+
+
+@pytest.fixture
 def cluster(server: LocalControlPlane) -> Cluster:
     """What a user does and sees."""
     return Cluster(server)
-
-
-@pytest.fixture
-def agents(server: LocalControlPlane) -> Iterator[Agents]:
-    """Agents of all three nodes."""
-    playing = Agents(server, NODES).start()
-    yield playing
-    playing.stop()
-
-
-@pytest.fixture
-def controller(
-    server: LocalControlPlane, cluster: Cluster, agents: Agents, tmp_path: Path
-) -> Iterator[Controller]:
-    """A leading controller in a cluster with live agents; afterwards nothing of the test is left."""
-    del agents
-    with running(server, tmp_path) as process:
-        yield process.wait_leading()
-        if process.process.poll() is None:
-            cluster.remove_everything()

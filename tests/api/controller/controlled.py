@@ -1,4 +1,4 @@
-"""The controller as a process of its own on a real API server, with the rights of manifests/, and agents that play along."""
+"""The controller as a process on a real API server, with the rights of manifests/, and agents that play along."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ NAMESPACE = "lvs-system"
 OURS = "/apis/lvs-operator.io/v1alpha1"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
 DIRECTOR, BACKENDS = "director-1", ("storage-1", "storage-2")
-PATIENCE = 20.0
+PATIENCE = 30.0
 
 T = TypeVar("T")
 Body = dict[str, Any]
@@ -106,7 +106,10 @@ class Controller:
             *(sys.executable, "-m", "lvs_dr.controller.main"),
             *(f"--kubeconfig={kubeconfig}", f"--listen=127.0.0.1:{self._port}", f"--log-level={level}"),
         ]
-        environment = os.environ | {"POD_NAME": name, "PYTHONPATH": f"{ROOT / 'operator'}:{os.environ.get('PYTHONPATH', '')}"}
+        environment = os.environ | {
+            "POD_NAME": name,
+            "PYTHONPATH": f"{ROOT / 'operator'}:{os.environ.get('PYTHONPATH', '')}",
+        }
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log)
 
@@ -133,7 +136,7 @@ class Controller:
 
     def wait_leading(self) -> "Controller":
         """Wait until it leads."""
-        eventually(self.leads, what=f"{self.name} leads: {self.log()[-2000:]}")
+        eventually(self.leads, within=2 * PATIENCE, what=f"{self.name} leads")
         return self
 
     def log(self) -> str:
@@ -159,9 +162,11 @@ class Agents:
         self._server = server
         self.nodes = nodes
         self.healthy: dict[str, bool] = {}
-        """Real servers that are not healthy, by name."""
+        """Whether a real server is healthy, by name; unnamed ones are."""
         self.paused = threading.Event()
+        """While set nobody reports or renews."""
         self.mute: set[str] = set()
+        """Nodes whose agent neither reports nor renews."""
         self._ended = threading.Event()
         self._reported: dict[str, Body] = {}
         self._renewed = 0.0
@@ -181,6 +186,12 @@ class Agents:
         """Report everything anew, for example after an LVSNode was lost."""
         self._reported.clear()
 
+    def reset(self) -> None:
+        """Play fair again after a test."""
+        self.paused.clear()
+        self.mute.clear()
+        self.healthy.clear()
+
     def _run(self) -> None:
         while not self._ended.wait(0.03):
             if self.paused.is_set():
@@ -191,8 +202,10 @@ class Agents:
                 time.sleep(0.2)  # the API server is away
 
     def _round(self) -> None:
-        _, nodes = self._server.api("GET", f"{OURS}/lvsnodes")
-        _, tables = self._server.api("GET", f"{OURS}/directortables")
+        found, nodes = self._server.api("GET", f"{OURS}/lvsnodes")
+        also_found, tables = self._server.api("GET", f"{OURS}/directortables")
+        if (found, also_found) != (200, 200):
+            return  # a kind is missing: keep the last good
         if time.monotonic() - self._renewed > 5:
             self._renewed = time.monotonic()
             for name in self.nodes:
@@ -368,6 +381,13 @@ class Cluster:
                 self.delete(kind, item["metadata"]["name"])
         eventually(lambda: not self.server.api("GET", f"{OURS}/directortables")[1].get("items"), what="no tables")
         eventually(lambda: all(self.clean(name) for name in (DIRECTOR, *BACKENDS)), what="clean nodes")
+
+    def wipe(self) -> None:
+        """Forget all earlier tests without a controller: users' and compiled objects, and the leader's Lease."""
+        for plural in ("virtualservices", "realservers", "directorgroups", "directortables", "lvsnodes"):
+            argv = ("delete", f"{plural}.lvs-operator.io", "--all", "--all-namespaces", "--ignore-not-found")
+            self.server.kubectl(*argv)
+        self.server.api("DELETE", f"{LEASES}/lvs-controller-leader")
 
     def clean(self, name: str) -> bool:
         """Tell whether a node carries nothing."""

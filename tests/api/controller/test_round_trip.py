@@ -3,7 +3,6 @@
 from typing import Any
 
 from lvs_lab.controlplane import LocalControlPlane
-
 from tests.api.controller.controlled import (
     BACKENDS,
     DIRECTOR,
@@ -41,7 +40,9 @@ def test_the_example_becomes_ready(cluster: Cluster, controller: Controller) -> 
     assert "finalizers" not in body["metadata"]
 
 
-def test_no_destination_before_its_node_carries_the_vip(cluster: Cluster, controller: Controller, agents: Agents) -> None:
+def test_no_destination_before_its_node_carries_the_vip(
+    cluster: Cluster, controller: Controller, agents: Agents
+) -> None:
     """A backend that has not reported the VIP on lo would route packets back: it is left out until then."""
     agents.mute.add("storage-2")
     cluster.example()
@@ -141,9 +142,7 @@ def test_unreachable_agent_costs_nothing_else(cluster: Cluster, controller: Cont
     other = real_server("storage-2")
     other["metadata"]["labels"] = {"pool": "other"}
     cluster.create(other)
-    cluster.create(
-        service("other", "192.168.35.101", realServers={"selector": {"matchLabels": {"pool": "other"}}})
-    )
+    cluster.create(service("other", "192.168.35.101", realServers={"selector": {"matchLabels": {"pool": "other"}}}))
     eventually(cluster.ready)
     eventually(lambda: cluster.condition("VirtualService", "other", "Ready") == "False")
     agents.mute.clear()

@@ -57,21 +57,32 @@ class Bench:
         self.checks: list[tuple[str, int]] = []
         self.agent: Agent
 
-    async def connect(self, address: str, port: int, timeout: float) -> str:
+    async def connect(self, address: str, port: int, _: float) -> str:
         """Stand in for the TCP check."""
         self.checks.append((address, port))
         return "connection refused" if (address, port) in self.down else ""
 
     @asynccontextmanager
-    async def running(self, *, server: str = "", resync: float = 0.3, poll: float = 0.1) -> AsyncIterator[Agent]:
+    async def running(
+        self, *, server: str = "", access: ApiSettings | None = None, resync: float = 0.3, poll: float = 0.1
+    ) -> AsyncIterator[Agent]:
         """Run an agent; leaving stops it as SIGTERM does."""
         door = KernelDoor(self.kernel, seconds=2.0)
-        settings = ApiSettings(server or self.api.url)
+        settings = access or ApiSettings(server or self.api.url)
         ledger = LedgerFile(self.directory / "run", self.kernel.boot)
         ledger.load()
-        async with ApiClient(settings, seconds=2.0) as client:
+        async with ApiClient(settings, seconds=5.0) as client:
             self.agent = Agent(
-                Settings(NODE, "lvs-system", "0.1.0", self.kernel.boot, resync=resync, poll=poll, connect=self.connect),
+                Settings(
+                    NODE,
+                    "lvs-system",
+                    "0.1.0",
+                    self.kernel.boot,
+                    resync=resync,
+                    poll=poll,
+                    connect=self.connect,
+                    report_gap=0.02,
+                ),
                 client=client,
                 door=door,
                 speaker=self.speaker,
@@ -99,7 +110,7 @@ class Bench:
     async def until(self, condition: Callable[[], object], *, seconds: float = 5.0) -> None:
         """Wait for something that has no event: the state of a kernel."""
         async with asyncio.timeout(seconds):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - a kernel tells nothing
                 await asyncio.sleep(0.005)
 
     async def passes(self, count: int) -> None:

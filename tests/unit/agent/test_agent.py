@@ -137,7 +137,7 @@ async def test_the_agent_works_without_the_api_server(bench: Bench) -> None:
         await bench.node(DIRECTOR)
         await bench.table(healthCheck=CHECK)
         await bench.until(lambda: len(bench.destinations()) == 2)
-        await bench.until(lambda: (bench.directory / "lib" / "last-good.json").exists())
+        await bench.until((bench.directory / "lib" / "last-good.json").exists)
         await bench.until(lambda: b"storage-1" in (bench.directory / "lib" / "last-good.json").read_bytes())
     await bench.api.stop()
     bench.kernel.flush_ipvs()
@@ -408,3 +408,20 @@ async def test_the_nodes_own_addresses_are_never_taken_for_a_vip(bench: Bench, a
         told = await bench.api.status_where(lambda status: bool(status.get("problems")))
         assert told["problems"][0]["reason"] == "ReservedAddress"
         assert bench.kernel.journal == []
+
+
+async def test_a_stale_last_good_state_takes_nothing_away(bench: Bench) -> None:
+    """An agent that was killed before it could write down what it did must not undo it when it starts again."""
+    async with bench.running():
+        await bench.node({"decided": True})
+        await bench.until((bench.directory / "lib" / "last-good.json").exists)
+        stale = (bench.directory / "lib" / "last-good.json").read_bytes()
+        await serving(bench)
+    (bench.directory / "lib" / "last-good.json").write_bytes(stale)
+    await bench.api.stop()
+    bench.kernel.journal.clear()
+    async with bench.running(server="http://127.0.0.1:9"):
+        await bench.passes(3)
+        assert bench.kernel.journal == []
+        assert bench.speaker.held == {VIP}
+    await bench.api.start()

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from lvs_dr.controller.errors import Conflict, Unreachable
-from lvs_dr.controller.leader import LEASE_SECONDS, RENEW_DEADLINE_SECONDS, Elector, LeaseRecord
 from msgspec.structs import replace
 
+from lvs_dr.controller.errors import Conflict, Unreachable
+from lvs_dr.controller.leader import LEASE_SECONDS, RENEW_DEADLINE_SECONDS, Elector, LeaseRecord
 from tests.unit.controller.bodies import Clock
 
 

@@ -5,7 +5,6 @@ import asyncio
 from lvs_dr.controller.pending import FIRST_RETRY_SECONDS, IDLE_SECONDS, LONGEST_SECONDS, Item, Pending
 from lvs_dr.core.decisions import Dirty
 from lvs_dr.core.objects import Key
-
 from tests.unit.controller.bodies import Clock
 
 WEB = Key("shop", "web")

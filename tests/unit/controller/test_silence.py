@@ -1,7 +1,6 @@
 """Silence of agents: only what was observed counts."""
 
 from lvs_dr.controller.silence import POLL_SECONDS, SILENT_SECONDS, Silence
-
 from tests.unit.controller.bodies import Clock
 
 NODES = ("one", "two")
@@ -50,7 +49,7 @@ def test_our_own_blindness_is_nobodys_silence() -> None:
     silence.observe({"one": "old", "two": "old"})
     looks(silence, clock, 10, renewing=NODES)
     clock.advance(600)
-    silence.observe({name: f"{clock.now - 600}" for name in NODES})
+    silence.observe(dict.fromkeys(NODES, f"{clock.now - 600}"))
     assert silence.silent(NODES) == set()
 
 

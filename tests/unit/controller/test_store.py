@@ -2,10 +2,10 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lvs_dr.controller import watched
 from lvs_dr.controller.store import Store
 from lvs_dr.core.objects import Key, VirtualService
-
 from tests.unit.controller.bodies import node, real_server, virtual_service
 
 WEB = Key("shop", "web")

@@ -68,21 +68,24 @@ class Machine:
 
     def look(self) -> None:
         """Make a report."""
-        self.looked = self.uid, status(
-            self.address,
-            observed_generation=self.applied,
-            director_interface="eth0" if self.spec is not None and self.spec.director is not None else "",
-            held_addresses=tuple(sorted(self.held)),
-            loopback_addresses=tuple(sorted(self.lo)),
-            tables=tuple(
-                TableReport(
-                    table=name,
-                    uid=record.uid,
-                    generation=record.generation,
-                    healthy=len(record.spec.destinations),
-                    total=len(record.spec.destinations),
-                )
-                for name, record in sorted(self.programmed.items())
+        self.looked = (
+            self.uid,
+            status(
+                self.address,
+                observed_generation=self.applied,
+                director_interface="eth0" if self.spec is not None and self.spec.director is not None else "",
+                held_addresses=tuple(sorted(self.held)),
+                loopback_addresses=tuple(sorted(self.lo)),
+                tables=tuple(
+                    TableReport(
+                        table=name,
+                        uid=record.uid,
+                        generation=record.generation,
+                        healthy=len(record.spec.destinations),
+                        total=len(record.spec.destinations),
+                    )
+                    for name, record in sorted(self.programmed.items())
+                ),
             ),
         )
 

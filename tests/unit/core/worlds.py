@@ -207,7 +207,9 @@ class Objects:
         """Compile one node and write what comes out."""
         spec = compile_node(self.world, name)
         record = self.world.lvs_nodes.get(name)
-        if spec is None or (record is not None and record.spec == spec):
+        if spec is None:
+            return
+        if record is not None and (record.spec, record.owner_uid) == (spec, self.world.nodes[name].meta.uid):
             return
         self.write_node(name, spec)
 
@@ -215,8 +217,9 @@ class Objects:
         """Write an LVSNode's spec as the API server would."""
         record = self.world.lvs_nodes.get(name)
         if record is None:
-            record = NodeRecord(name, self.uid(), 0, self.world.nodes[name].meta.uid, spec, None)
-        self.put(replace(record, spec=spec, generation=record.generation + 1))
+            record = NodeRecord(name, self.uid(), 0, "", spec, None)
+        owner = self.world.nodes[name].meta.uid
+        self.put(replace(record, spec=spec, generation=record.generation + 1, owner_uid=owner))
 
     def settle(self, most: int = 1000) -> None:
         """Compile until nothing is dirty."""
