@@ -19,7 +19,7 @@ KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kubectl")
 BINARIES = ("etcd", *KUBERNETES)
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-HOW_TO_GET_TOOLS = "run `make tools` (or PYTHONPATH=lab python -m lvs_lab tools)"
+HOW_TO_GET_TOOLS = "run `make tools` (or lab/ctl tools)"
 
 
 def root() -> Path:

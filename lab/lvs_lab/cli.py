@@ -1,15 +1,14 @@
-"""The lab's command line, for people: python -m lvs_lab COMMAND."""
+"""The lab's command line, for people: lab/ctl COMMAND."""
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 
-from lvs_lab import cache, debian, gobuild, preflight, rundir
+from lvs_lab import cache, cli_pods, debian, gobuild, preflight, rundir
 from lvs_lab.client import Node
 from lvs_lab.errors import LabError
 from lvs_lab.lab import Lab
@@ -93,12 +92,12 @@ def do_up(options: argparse.Namespace) -> int:
         kubectl = cache.find_binary("kubectl")
         say(f"  export KUBECONFIG={lab.kubeconfig}")
         say(f"  {kubectl} get nodes")
-    say("  PYTHONPATH=lab .venv/bin/python -m lvs_lab shell director-1     a shell on a node")
-    say("  PYTHONPATH=lab .venv/bin/python -m lvs_lab --help               what else can be done to it")
+    say("  lab/ctl shell director-1    a shell on a node")
+    say("  lab/ctl --help              what else can be done to it")
     if options.detach:
-        say("  make lab-down                                                   ends it")
+        say("  make lab-down               ends it")
         return 0
-    say("  Ctrl-C                                                          ends it")
+    say("  Ctrl-C                      ends it")
     with lab:
         _wait_for_end(lab)
     return 0
@@ -146,7 +145,7 @@ def do_run(options: argparse.Namespace) -> int:
     """Run a command on a node."""
     argv = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
     if not argv:
-        raise LabError("run what? python -m lvs_lab run NODE -- COMMAND …")
+        raise LabError("run what? lab/ctl run NODE -- COMMAND …")
     stdin = sys.stdin.read() if options.stdin else ""
     return _node(options).stream(*argv, output=_print_stream, stdin=stdin)
 
@@ -201,25 +200,6 @@ def do_api(options: argparse.Namespace) -> int:
     return 0
 
 
-def do_pods(options: argparse.Namespace) -> int:
-    """Show the pods as the lab runs them, as JSON lines."""
-    for pod in Lab.attach().pods(options.selector):
-        print(json.dumps({"name": pod.name, "node": pod.node, "phase": pod.phase, "pids": dict(pod.pids)}))
-    return 0
-
-
-def do_signal(options: argparse.Namespace) -> int:
-    """Kill, pause or resume a container."""
-    lab = Lab.attach()
-    actions: dict[str, Callable[[str, str], None]] = {
-        "kill-container": lab.kill_container,
-        "pause-container": lab.pause_container,
-        "resume-container": lab.resume_container,
-    }
-    actions[options.command](options.pod, options.container)
-    return 0
-
-
 def _node(options: argparse.Namespace) -> Node:
     lab = Lab.attach()
     _known(lab, options.node)
@@ -238,7 +218,7 @@ def _print_stream(stream: str, text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lvs_lab", description="A whole cluster on one Linux machine.")
+    parser = argparse.ArgumentParser(prog="lab/ctl", description="A whole cluster on one Linux machine.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, do: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -264,7 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--no-kubernetes", action="store_true", help="nodes only")
     command("down", do_down, "end the lab that `up --detach` left running")
     command("status", do_status, "show the nodes")
-    command("env", do_env, 'print settings for a shell: eval "$(python -m lvs_lab env)"')
+    command("env", do_env, 'print settings for a shell: eval "$(lab/ctl env)"')
     run = command("run", do_run, "run a command on a node")
     run.add_argument("-i", "--stdin", action="store_true", help="pass the standard input on")
     run.add_argument("node", metavar="NODE")
@@ -283,9 +263,5 @@ def _parser() -> argparse.ArgumentParser:
     netem.add_argument("--loss-percent", type=float, default=0)
     api = command("api", do_api, "stop and start the API server")
     api.add_argument("action", choices=("stop", "start", "restart"))
-    command("pods", do_pods, "show the pods as the lab runs them").add_argument("selector", nargs="?", default="")
-    for name in ("kill-container", "pause-container", "resume-container"):
-        signalled = command(name, do_signal, f"{name.split('-')[0]} a container's processes")
-        signalled.add_argument("pod", metavar="POD")
-        signalled.add_argument("container", metavar="CONTAINER")
+    cli_pods.register(command)
     return parser

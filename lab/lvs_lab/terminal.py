@@ -17,7 +17,7 @@ from lvs_lab.errors import LabError
 def shell(lab_socket: Path, node: str, argv: Sequence[str]) -> int:
     """Run a command on a node with this terminal. Raises LabError when there is no terminal."""
     if not sys.stdin.isatty():
-        raise LabError("a shell needs a terminal; use: python -m lvs_lab run NODE -- COMMAND")
+        raise LabError("a shell needs a terminal; use: lab/ctl run NODE -- COMMAND")
     size = os.get_terminal_size()
     parameters = {"node": node, "argv": list(argv), "size": [size.lines, size.columns]}
     with rpc.connect(lab_socket, "node.shell", parameters, None) as connection:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from lvs_dr.agent.apiclient import ApiClient, ApiError, ApiSettings, ForbiddenError
 from lvs_dr.agent.groupwatch import TABLES
@@ -34,15 +33,8 @@ class Cluster:
     def __init__(self, server: LocalControlPlane, directory: Path) -> None:
         self.server = server
         self.directory = directory
-        kubeconfig = yaml.safe_load(server.kubeconfig.read_text())
-        cluster = kubeconfig["clusters"][0]["cluster"]
         self._ca = directory / "ca.crt"
-        if "certificate-authority-data" in cluster:
-            import base64  # noqa: PLC0415
-
-            self._ca.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
-        else:
-            self._ca.write_bytes(Path(cluster["certificate-authority"]).read_bytes())
+        self._ca.write_text(server.access.ca_pem)
 
     def write(self, method: str, path: str, body: object = None) -> Any:
         """Send a request as administrator; an object that is there already, or not any more, is no failure."""
@@ -210,23 +202,37 @@ async def test_the_watch_survives_a_restart_of_the_api_server(cluster: Cluster, 
     await until(lambda: len(tables.specs) == 2)
 
 
-async def test_deletions_lost_to_a_compaction_are_found(cluster: Cluster, tables: Tables) -> None:
+async def test_deletions_lost_to_a_compaction_are_found(cluster: Cluster, client: ApiClient) -> None:
     """With the history gone the watch gets 410, and what is missing from the new list was deleted."""
+    disconnected, may_return = asyncio.Event(), asyncio.Event()
+
+    async def stay_away(_: float) -> None:
+        disconnected.set()
+        await may_return.wait()
+
+    sink = Tables()
+    watch = Watch(
+        client, TABLES, DirectorTableSpec, sink, field_selector="spec.directorGroup=agent-api", sleep=stay_away
+    )
     await asyncio.to_thread(cluster.table, "one")
     await asyncio.to_thread(cluster.table, "two")
-    await until(lambda: len(tables.specs) == 2)
-    lists = tables.lists
+    task = asyncio.create_task(watch.run())
+    await until(lambda: len(sink.specs) == 2)
+    await asyncio.to_thread(cluster.server.stop_api_server)
+    await asyncio.wait_for(disconnected.wait(), 10)
 
     def lose_history() -> None:
-        cluster.server.stop_api_server()
         cluster.server.start_api_server()
         cluster.remove_table("one")
         cluster.server.compact_etcd()
         cluster.server.restart_api_server()
 
     await asyncio.to_thread(lose_history)
-    await until(lambda: set(tables.specs) == {f"{NAMESPACE}/two"})
-    assert tables.lists >= lists
+    may_return.set()
+    await until(lambda: set(sink.specs) == {f"{NAMESPACE}/two"})
+    assert sink.lists == 2
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_the_report_is_taken_as_it_is_and_owns_its_fields(cluster: Cluster, client: ApiClient) -> None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ USER_KINDS = "virtualservices,realservers,directorgroups"
 
 
 def wait_until(check: Callable[[], object], *, within: float, every: float = 0.1) -> None:
-    """Call `check` until it neither raises AssertionError nor returns False, at most `within` seconds."""
+    """Call `check` until it returns something true, or None without an AssertionError; at most `within` seconds."""
     end = time.monotonic() + within
     while True:
         failure: AssertionError | None = None
         try:
-            if check() is not False:
+            result = check()
+            if result is None or result:
                 return
         except AssertionError as error:
             failure = error
@@ -152,9 +154,14 @@ class Cluster:
         """Open connections from the client."""
         return connect(self.lab, address, port, count, timeout=timeout)
 
+    def active_name(self, name: str = "webdav") -> str:
+        """Return the name of the Active director as status tells it; "" while there is none."""
+        found: str = self.get("virtualservice", name).get("status", {}).get("activeDirector", "")
+        return found
+
     def active(self, name: str = "webdav") -> Node:
         """Return the node of the Active director as status tells it."""
-        return self.nodes[self.get("virtualservice", name)["status"]["activeDirector"]]
+        return self.nodes[self.active_name(name)]
 
     def holders(self, address: str = VIP, interface: str = "eth0") -> list[str]:
         """Return the nodes that have an address on an interface, by what their kernels say."""
@@ -177,7 +184,8 @@ class Cluster:
 
     def is_clean(self) -> bool:
         """Tell whether no node has a VIP, an IPVS service or a guard route of ours."""
-        return all(self.node_is_clean(name) for name in self.kubernetes_nodes())
+        with ThreadPoolExecutor(8) as pool:
+            return all(pool.map(self.node_is_clean, self.kubernetes_nodes()))
 
     def node_is_clean(self, name: str) -> bool:
         """Tell whether this node has no VIP, IPVS service or guard route of ours."""

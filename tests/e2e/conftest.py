@@ -24,8 +24,7 @@ def operator(lab: Lab) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def cluster(operator: Cluster) -> Iterator[Cluster]:
-    """Clean nodes before and after: no object of a user, nothing of ours in any kernel."""
+def cluster(operator: Cluster) -> Cluster:
+    """Clean nodes: no object of a user, nothing of ours in any kernel. The next test cleans up after this one."""
     operator.reset()
-    yield operator
-    operator.reset()
+    return operator

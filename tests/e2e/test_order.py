@@ -75,7 +75,7 @@ def test_the_director_changes(cluster: Cluster, change: str) -> None:
         else:
             cluster.nodes[old].kill()
             cluster.kubectl("delete", "node", old)
-        wait_until(lambda: cluster.active().name == new, within=30)
+        wait_until(lambda: cluster.active_name() == new, within=30)
         wait_until(lambda: VIP in cluster.nodes[new].run("ip", "-o", "addr", "show", "dev", "eth0").stdout, within=10)
         if change == "label":
             assert VIP not in cluster.nodes[old].run("ip", "-o", "addr", "show", "dev", "eth0").stdout

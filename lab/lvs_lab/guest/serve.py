@@ -37,16 +37,19 @@ def main() -> None:
                     connection.sendall(name)
                     selector.register(connection, selectors.EVENT_READ)
                 continue
-            connection = key.fileobj
-            try:
-                data = connection.recv(65536)
-                if data:
-                    connection.sendall(data)
-                    continue
-            except OSError:
-                pass  # a client that went away: close like any other
-            selector.unregister(connection)
-            connection.close()
+            if isinstance(key.fileobj, socket.socket) and not echo(key.fileobj):
+                selector.unregister(key.fileobj)
+                key.fileobj.close()
+
+
+def echo(connection: socket.socket) -> bool:
+    """Send back what came; tell whether the connection is still open."""
+    try:
+        data = connection.recv(65536)
+        connection.sendall(data)
+    except OSError:  # a client that went away
+        return False
+    return bool(data)
 
 
 if __name__ == "__main__":

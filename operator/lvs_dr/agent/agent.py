@@ -22,8 +22,9 @@ from lvs_dr.agent.lease import LeaseKeeper
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.loop import POLL_SECONDS, RESYNC_SECONDS, Loop
 from lvs_dr.agent.metrics import Metrics
-from lvs_dr.agent.onepass import NodePass, Seen
+from lvs_dr.agent.onepass import NodePass
 from lvs_dr.agent.report import LEAST_GAP_SECONDS, LVSNODES, Reporter
+from lvs_dr.agent.seen import Seen
 from lvs_dr.agent.telling import facts
 from lvs_dr.agent.watch import Watch
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus

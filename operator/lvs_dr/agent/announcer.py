@@ -38,7 +38,7 @@ class Announcer:
         wanted = frozenset(keys)
         for key in self._due.keys() - wanted:
             del self._due[key]
-        self.start(wanted - self._due.keys())
+        self.start(sorted(wanted - self._due.keys()))
 
     async def send_due(self) -> None:
         """Send what is due now. A link that is down is tried again soon; whoever is announced stays so."""

@@ -11,6 +11,7 @@ Errors::
     +- UnreachableError  no answer within the timeout, or no connection
 """
 
+import asyncio
 import logging
 import os
 import ssl
@@ -30,6 +31,7 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_SECONDS = 60.0  # the kubelet rotates the file long before the token ends
 REQUEST_SECONDS = 10.0
 CONNECT_SECONDS = 5.0
+LINGER_SECONDS = 0.02
 READ_BUFFER_BYTES = 4 * 1024 * 1024  # a watch event is one line, and aiohttp bounds lines by this
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
@@ -154,6 +156,7 @@ class ApiClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+            await asyncio.sleep(LINGER_SECONDS)  # TLS transports close in later turns of the loop
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> bytes:
         """Return the body of a GET. Raises ApiError."""

@@ -3,9 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
 
-import msgspec
 from msgspec import structs
 
 from lvs_dr.agent.assigner import Assigner
@@ -14,12 +12,13 @@ from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.drift import Drift
 from lvs_dr.agent.health.prober import Prober
 from lvs_dr.agent.inforce import Force, InForce
-from lvs_dr.agent.interface import director_interface, ledger_addresses, own_addresses
-from lvs_dr.agent.kernel.protocol import Interface
+from lvs_dr.agent.interface import director_interface, ledger_addresses
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.programmed import Programmed, services_of
+from lvs_dr.agent.seen import Done, Seen, Surroundings
+from lvs_dr.agent.words import command
 from lvs_dr.core.arp_settings import arp_repairs
-from lvs_dr.core.desired import Desired, desired, in_service, reserved_addresses
+from lvs_dr.core.desired import Desired, desired, in_service
 from lvs_dr.core.health import check_keys
 from lvs_dr.core.kernel import (
     AddressOp,
@@ -28,13 +27,11 @@ from lvs_dr.core.kernel import (
     KernelState,
     Op,
     RouteOp,
-    ServiceKey,
     ServiceOp,
     SysctlOp,
     Verb,
 )
-from lvs_dr.core.ledger import Ledger
-from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
+from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.plan import Plan, plan
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.table import DirectorTableSpec
@@ -42,56 +39,7 @@ from lvs_dr.vrrp.messages import Assignment
 
 log = logging.getLogger(__name__)
 
-
-class Surroundings(msgspec.Struct, frozen=True, dict=True):
-    """The node's interfaces and next hops, read every few seconds and when the kernel says that they changed."""
-
-    interfaces: tuple[Interface, ...]
-    next_hops: tuple[str, ...]
-    virtual: frozenset[str]  # VIPs, as far as they matter for what is the node's own
-
-    @cached_property
-    def own(self) -> tuple[InterfaceReport, ...]:
-        """The node's own addresses."""
-        return own_addresses(self.interfaces, self.virtual)
-
-    @cached_property
-    def reserved(self) -> Mapping[str, str]:
-        """Addresses that can be no VIP here."""
-        return reserved_addresses(self.own, self.next_hops)
-
-
-class Done(msgspec.Struct, frozen=True, dict=True):
-    """What one pass did to the kernel."""
-
-    made: Plan = Plan((), Ledger(""))
-    admitted: tuple[Op, ...] = ()
-    withheld: tuple[Op, ...] = ()  # somebody else keeps undoing them
-    failures: tuple[Failure, ...] = ()
-
-    @cached_property
-    def added(self) -> frozenset[ServiceKey]:
-        """The services that were added."""
-        refused = {failure.op for failure in self.failures}
-        added = (op for op in self.admitted if isinstance(op, ServiceOp) and op.verb is Verb.ADD)
-        return frozenset(op.key for op in added if op not in refused)
-
-    @property
-    def carried_out(self) -> int:
-        """How many operations the kernel took."""
-        return len(self.admitted) - len(self.failures)
-
-
-class Seen(msgspec.Struct, frozen=True):
-    """What one pass saw and did: the input of the report."""
-
-    wanted: Wanted
-    force: Force | None
-    surroundings: Surroundings
-    interface: str = ""
-    actual: KernelState = KernelState()
-    goal: Desired = Desired(writable=False)
-    done: Done = Done()
+LOGGED = 10  # refusals of one pass that are logged one by one
 
 
 class NodePass:
@@ -122,6 +70,7 @@ class NodePass:
         self._checked: Mapping[str, DirectorTableSpec] | None = None
         self._served: Mapping[str, DirectorTableSpec] = {}  # tables of the pass before
         self._sysctls: Desired = Desired(writable=False)
+        self._failing: set[str] = set()
 
     async def once(self, *, deep: bool) -> Seen:
         """Make one pass; `deep` also reads the surroundings and has the speaker look at its addresses.
@@ -236,15 +185,27 @@ class NodePass:
         withheld += early
         self._ledger.save_plan(made.ledger)
         if not admitted:
+            self._failing = set()
             return Done(made, admitted, withheld)
         failures = await self._door.apply(admitted)
         self.drift.applied(admitted, failures, made.repairs, self._clock())
-        repaired = [op for op in admitted if op in made.repairs]
+        self._log_failures(failures)
+        refused = {failure.op for failure in failures}
+        repaired = [op for op in admitted if op in made.repairs and op not in refused]
         if repaired:
             log.warning("repaired %d entries that were lost or changed", len(repaired))
         if self._assigner.state.held and any(isinstance(op, SysctlOp) for op in repaired):
             self._assigner.announce()  # clients may have learnt a wrong MAC meanwhile
         return Done(made, admitted, withheld, failures)
+
+    def _log_failures(self, failures: tuple[Failure, ...]) -> None:
+        """Say what the kernel refuses, once each, and not again every few seconds."""
+        texts = {f"{command(failure.op)}: {failure.message}" for failure in failures}
+        for text in sorted(texts - self._failing)[:LOGGED]:
+            log.warning("refused: %s", text)
+        if len(texts - self._failing) > LOGGED:
+            log.warning("refused: %d more", len(texts - self._failing) - LOGGED)
+        self._failing = texts
 
     def _settle(self, force: Force, tables: Mapping[str, DirectorTableSpec], goal: Desired, done: Done) -> None:
         """Note which tables are in the kernel now, and which still have something of before."""

@@ -9,7 +9,8 @@ from lvs_dr.agent.facts import Facts, problem
 from lvs_dr.agent.inforce import InForce
 from lvs_dr.agent.interface import missing_interface
 from lvs_dr.agent.lastgood import TableVersion
-from lvs_dr.agent.onepass import NodePass, Seen
+from lvs_dr.agent.onepass import NodePass
+from lvs_dr.agent.seen import Seen
 from lvs_dr.core.desired import LOOPBACK, loopback_addresses, loopback_config
 from lvs_dr.core.kernel import AddressKey, DestinationKey, ServiceKey
 from lvs_dr.core.ledger import Ledger

@@ -22,7 +22,7 @@ IDLE_SECONDS = 70.0  # the API server sends a bookmark about every 60 s
 WATCH_SECONDS = 300  # the server ends a watch after this, plus up to as much again
 PAGE = "250"  # objects per answer: bounds the memory of a first list
 FIRST_BACKOFF_SECONDS = 0.2
-LONGEST_BACKOFF_SECONDS = 10.0
+LONGEST_BACKOFF_SECONDS = 5.0
 KNOWN_FEATURES: frozenset[str] = frozenset()  # what `requires` may name
 
 S = TypeVar("S")

@@ -1,14 +1,24 @@
-"""/healthz, /readyz and /metrics."""
+"""/healthz, /readyz and /metrics over plain HTTP/1.1: three pages do not need a web server in every node's memory."""
 
+import asyncio
+import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import suppress
 from typing import Self
-
-from aiohttp import web
 
 from lvs_dr.agent.metrics import Metrics
 
+log = logging.getLogger(__name__)
+
 Check = Callable[[], str]  # "" = all is well, else what is not
+
+REQUEST_SECONDS = 5.0
+REQUEST_BYTES = 8 * 1024
+CONNECTIONS = 32  # at the same time; more are closed at once
+
+_TEXT = "text/plain; charset=utf-8"
+_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+_REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
 
 class StatusServer:
@@ -18,35 +28,56 @@ class StatusServer:
         host, _, port = listen.rpartition(":")
         self._host = host.strip("[]")
         self._port = int(port)
-        self._healthy = healthy
-        self._ready = ready
+        self._checks = {"/healthz": healthy, "/readyz": ready}
         self._metrics = metrics
-        self._stack = AsyncExitStack()
+        self._server: asyncio.Server | None = None
+        self._open = 0
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        application = web.Application()
-        application.router.add_get("/healthz", lambda _: _answer(self._healthy()))
-        application.router.add_get("/readyz", lambda _: _answer(self._ready()))
-        application.router.add_get("/metrics", self._text)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        site = web.TCPSite(runner, self._host, self._port)
-        try:
-            await site.start()
-        except OSError:
-            await self._stack.aclose()
-            raise
-        self.port = runner.addresses[0][1]
+        self._server = await asyncio.start_server(self._connected, self._host, self._port, limit=REQUEST_BYTES)
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
-    async def _text(self, _: web.Request) -> web.Response:
-        return web.Response(text=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one request and close."""
+        self._open += 1
+        try:
+            if self._open <= CONNECTIONS:
+                async with asyncio.timeout(REQUEST_SECONDS):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    writer.write(self._answer(head))
+                    await writer.drain()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            log.debug("a request was not answered: %s", error)
+        finally:
+            self._open -= 1
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    def _answer(self, head: bytes) -> bytes:
+        method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+        path = rest.partition(" ")[0].partition("?")[0]
+        if method not in ("GET", "HEAD"):
+            return _page(405, "only GET and HEAD\n")
+        if path == "/metrics":
+            return _page(200, self._metrics.text(), _METRICS, head_only=method == "HEAD")
+        if path not in self._checks:
+            return _page(404, "there are /healthz, /readyz and /metrics\n", head_only=method == "HEAD")
+        trouble = self._checks[path]()
+        return _page(503 if trouble else 200, (trouble or "ok") + "\n", head_only=method == "HEAD")
 
 
-async def _answer(trouble: str) -> web.Response:
-    return web.Response(status=503 if trouble else 200, text=(trouble or "ok") + "\n")
+def _page(code: int, text: str, kind: str = _TEXT, *, head_only: bool = False) -> bytes:
+    body = text.encode()
+    head = (
+        f"HTTP/1.1 {code} {_REASONS[code]}\r\nContent-Type: {kind}\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + (b"" if head_only else body)

@@ -113,12 +113,13 @@ class Elector:
         self.elected = asyncio.Event()
         self.lost = asyncio.Event()
         self.annotations: dict[str, str] = {}
-        """Written with the next renewal; on election it holds what the Lease said."""
+        """On election it holds what the Lease said; `note` changes it."""
+        self._wake = asyncio.Event()
         self._door = door
         self._clock = clock
         self._stamp = stamp
         self._observed: LeaseRecord | None = None
-        self._changed_at = clock()
+        self._started_at = self._changed_at = clock()
         self._renewed_at = float("-inf")
 
     def holds(self) -> bool:
@@ -141,8 +142,11 @@ class Elector:
         await self._take(current, started)
 
     def _free(self, current: LeaseRecord | None) -> bool:
-        if current is None or current.holder in ("", self.identity):
+        if current is None and self._started_at == self._changed_at:
+            return True  # there never was one
+        if current is not None and current.holder in ("", self.identity):
             return True
+        # Held by another, or deleted under its holder, who stops only when it notices.
         return self._clock() - self._changed_at >= LEASE_SECONDS
 
     async def _take(self, current: LeaseRecord | None, started: float) -> None:
@@ -173,6 +177,11 @@ class Elector:
                 self.lost.set()
             await self._pause()
 
+    def note(self, name: str, value: str) -> None:
+        """Keep something on the Lease for the next leader; it is written at once."""
+        self.annotations[name] = value
+        self._wake.set()
+
     async def _pause(self) -> None:
         """Wait for the next attempt, but never past the moment when the Lease is lost."""
         seconds = RETRY_SECONDS
@@ -180,9 +189,10 @@ class Elector:
             seconds = min(seconds, max(0.05, self._renewed_at + RENEW_DEADLINE_SECONDS - self._clock()))
         try:
             async with asyncio.timeout(seconds):
-                await self.lost.wait()
+                await self._wake.wait()
         except TimeoutError:
             return
+        self._wake.clear()
 
     async def release(self) -> None:
         """Give the Lease back, so that the next replica need not wait. Failures are logged: it runs out anyway."""
@@ -193,7 +203,8 @@ class Elector:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 current = await self._door.read()
                 if current is not None and current.holder == self.identity:
-                    await self._door.write(replace(current, holder="", renewed=self._stamp()))
+                    annotations = current.annotations | self.annotations
+                    await self._door.write(replace(current, holder="", renewed=self._stamp(), annotations=annotations))
                     log.info("the Lease is released")
         except (ApiError, Unreachable, TimeoutError) as error:
             log.warning("cannot release the Lease, it runs out in %.0f s: %s", LEASE_SECONDS, error)

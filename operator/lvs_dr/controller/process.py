@@ -115,7 +115,7 @@ class Process:
         await self._first_look(parts)
         unchanged = parts.guard.compare(elector.annotations.get(ANNOTATION, ""))
         if unchanged:
-            elector.annotations[ANNOTATION] = parts.guard.note
+            elector.note(ANNOTATION, parts.guard.note)
         else:
             self._spawn("hold", lambda: self._after_hold(parts, elector))
         parts.reconciler.mark_everything()
@@ -147,7 +147,7 @@ class Process:
 
     async def _after_hold(self, parts: Parts, elector: Elector) -> None:
         await asyncio.sleep(parts.guard.held_for() + 0.1)
-        elector.annotations[ANNOTATION] = parts.guard.note
+        elector.note(ANNOTATION, parts.guard.note)
         log.warning("removals are no longer held")
         parts.reconciler.mark_everything()
 

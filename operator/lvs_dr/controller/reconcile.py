@@ -22,7 +22,8 @@ from lvs_dr.core.compile import compile_node, compile_table, orphans
 from lvs_dr.core.decisions import Action, Dirty, TableDecision
 from lvs_dr.core.dirty import members_changed
 from lvs_dr.core.node import LVSNodeSpec, table_key
-from lvs_dr.core.objects import Key
+from lvs_dr.core.objects import Invalid, Key, VirtualService
+from lvs_dr.core.world import TableRecord
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Reconciler:
         self.decisions: dict[Key, TableDecision] = {}
         self.compiled: Callable[[Dirty], None] = lambda _: None
         """Told what was compiled, so that it is summarised."""
+        self._replaced: set[Key] = set()  # tables that are deleted only to be written anew, for a new uid
         self._store = store
         self._pending = pending
         self._writer = writer
@@ -139,9 +141,12 @@ class Reconciler:
     def _table_step(self, item: Item, decision: TableDecision) -> Step | None:
         key, world = item.key, self._store.world
         record, owner = world.tables.get(key), world.virtual_services.get(key)
+        self._replaced.discard(key)
         if decision.action is Action.DELETE and record is not None:
             uid = record.uid
-            return Step(item, removes=True, run=lambda: self._writer.delete(watched.DIRECTOR_TABLE, key, uid))
+            if replaced := _same_claim(record, owner):
+                self._replaced.add(key)
+            return Step(item, not replaced, lambda: self._writer.delete(watched.DIRECTOR_TABLE, key, uid))
         if decision.action is Action.WRITE and decision.spec is not None and owner is not None:
             spec, owner_uid = decision.spec, owner.meta.uid
             if record is not None and (record.spec, record.owner_uid) == (spec, owner_uid):
@@ -175,14 +180,15 @@ class Reconciler:
             return None
         loss = node_loss(record, spec)
         if unwritten := [table for table in sorted(loss.tables) if self._is_to_be_written(table_key(table))]:
-            # The table was deleted by mistake and cannot be written yet: nobody wanted it gone.
+            # Deleted by mistake, or with a VirtualService that is back already: nobody wants it gone.
             self._fail(item, f"waiting for DirectorTable {unwritten[0]} to be written again")
             return None
         return Step(item, bool(loss), lambda: self._writer.node(name, spec, owner_uid))
 
     def _is_to_be_written(self, key: Key) -> bool:
         decision = self.decisions.get(key)
-        return key not in self._store.world.tables and decision is not None and decision.action is Action.WRITE
+        wanted = decision is not None and decision.action is Action.WRITE
+        return key not in self._store.world.tables and (wanted or key in self._replaced)
 
     async def _carry_out(self, steps: list[Step]) -> None:
         removals = [step for step in steps if step.removes]
@@ -224,3 +230,11 @@ class Reconciler:
         first = item not in self._pending.failures
         log.log(logging.WARNING if first else logging.DEBUG, "%s is tried again later: %s", item, error)
         self._pending.failed(item, str(error))
+
+
+def _same_claim(record: TableRecord, owner: VirtualService | Invalid | None) -> bool:
+    """Tell whether a table's VirtualService was deleted and created anew for the same VIP."""
+    return isinstance(owner, VirtualService) and (owner.address, owner.director_group) == (
+        record.spec.address,
+        record.spec.director_group,
+    )

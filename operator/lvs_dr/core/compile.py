@@ -94,7 +94,9 @@ def _health_check(service: VirtualService) -> TableHealthCheck | None:
 
 
 def compile_node(world: World, name: str) -> LVSNodeSpec | None:
-    """Decide what a node must be; None when there is nothing to write (no such Node, or no Linux one).
+    """Decide what a node must be; None when there is nothing to write.
+
+    That is: no such Node, no Linux one, or one whose predecessor's LVSNode is still about to be deleted.
 
     Nothing is decided before the agent has reported: an LVSNode that was deleted by mistake and created anew must not
     read as `clean up`.
@@ -103,6 +105,9 @@ def compile_node(world: World, name: str) -> LVSNodeSpec | None:
     if node is None or not eligible(node):
         return None
     paused = node.meta.paused
+    stored = world.lvs_nodes.get(name)
+    if record is None and stored is not None and stored.owner_uid:
+        return None
     if record is None or (not record.spec.decided and record.status is None):
         return LVSNodeSpec(paused=paused)
     role = _role(world, node, record)

@@ -139,7 +139,7 @@ def _behind(world: World, node: str) -> str:
 def may_announce(world: World, node: str, address: str) -> Verdict:
     """Tell whether `node` may be given the VIP; if not, who has to let go of it first."""
     for name in sorted(world.index.holders_by_address.get(address, ())):
-        if name != node and name in world.nodes:
+        if name != node:  # also when its Node is gone: its LVSNode is about to follow, and would be obeyed till then
             text = f"{address} is still held by node {name}"
             if name in world.silent:
                 text += ", which does not report: bring it back, or delete its Node if it is gone for good"

@@ -61,6 +61,8 @@ def empty(server: LocalControlPlane, cluster: Cluster) -> LocalControlPlane:
 @pytest.fixture(scope="module")
 def standing(own_server: LocalControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """A leading controller and live agents for all tests of a module that do not kill them."""
+    own_server.start_api_server()
+    Cluster(own_server).wipe()
     agents = Agents(own_server, NODES).start()
     with running(own_server, tmp_path_factory.mktemp("controller")) as process:
         yield Standing(process.wait_leading(), agents)

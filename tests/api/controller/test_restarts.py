@@ -1,6 +1,5 @@
-"""The controller, its token, or the API server go away and come back; nothing is forgotten and nothing falls."""
+"""The controller or its token go away and come back; nothing is forgotten and nothing falls."""
 
-import base64
 import signal
 import time
 from pathlib import Path
@@ -21,12 +20,6 @@ from tests.api.controller.controlled import (
 )
 
 NODES = (DIRECTOR, *BACKENDS)
-
-
-def erase(server: LocalControlPlane, key: str) -> None:
-    """Remove an object behind the API server's back, while it is away: no watch can ever tell."""
-    answer = server.plane._etcd("deleterange", {"key": base64.b64encode(f"/registry/{key}".encode()).decode()})
-    assert answer.get("deleted") == "1", answer
 
 
 def test_deletions_while_the_controller_was_down(cluster: Cluster, empty: LocalControlPlane, tmp_path: Path) -> None:
@@ -77,36 +70,6 @@ def test_restart_changes_nothing(cluster: Cluster, empty: LocalControlPlane, tmp
         assert after == before
         cluster.remove_everything()
     agents.stop()
-
-
-def test_deletion_across_a_compaction_is_found(
-    cluster: Cluster, server: LocalControlPlane, controller: Controller
-) -> None:
-    """kopf lists anew after a 410 and tells nothing about what is gone: our own LIST does, long before a minute."""
-    cluster.example()
-    eventually(cluster.ready)
-    server.stop_api_server()
-    erase(server, "lvs-operator.io/realservers/default/storage-2")
-    server.compact_etcd()
-    server.start_api_server()
-    eventually(lambda: cluster.destinations() == ["storage-1"], within=40)
-    assert controller.process.poll() is None
-
-
-def test_api_server_restarts_are_survived(cluster: Cluster, server: LocalControlPlane, controller: Controller) -> None:
-    """The API server is killed under the controller; what users do afterwards is followed."""
-    cluster.example()
-    eventually(cluster.ready)
-    server.restart_api_server()
-    cluster.patch("RealServer", "storage-1", {"spec": {"state": "Maintenance"}})
-
-    def weight() -> bool:
-        table = cluster.get("DirectorTable", "webdav")
-        return bool(table) and any(each["weight"] == 0 for each in table["spec"]["destinations"])
-
-    eventually(weight, within=40)
-    assert controller.process.poll() is None
-    assert controller.log().count("elected leader") == 1
 
 
 def test_token_that_dies_is_read_again(cluster: Cluster, empty: LocalControlPlane, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """From what users write to what agents are told, and back to what users read."""
 
+import signal
 from typing import Any
 
 from lvs_lab.controlplane import LocalControlPlane
@@ -157,6 +158,26 @@ def test_table_deleted_by_mistake_comes_back_and_nothing_falls(cluster: Cluster,
     cluster.delete("DirectorTable", "webdav")
     eventually(lambda: cluster.destinations() == list(BACKENDS))
     stays(lambda: {name: spec(cluster, name) for name in before} == before, seconds=0.5)
+
+
+def test_service_that_is_replaced_keeps_its_vip_on_the_nodes(cluster: Cluster, controller: Controller) -> None:
+    """`kubectl replace --force`: deleted and created anew at once; no node is told to drop the VIP in between."""
+    cluster.example()
+    eventually(cluster.ready)
+    before = {name: spec(cluster, name) for name in (DIRECTOR, *BACKENDS)}
+    written = controller.metric('lvs_controller_writes_total{kind="LVSNode",verb="apply"}')
+    cluster.server.plane.stop_controller_manager()
+    try:
+        controller.process.send_signal(signal.SIGSTOP)
+        cluster.delete("VirtualService", "webdav")
+        cluster.create(service())
+        controller.process.send_signal(signal.SIGCONT)
+        eventually(cluster.ready)
+    finally:
+        controller.process.send_signal(signal.SIGCONT)
+        cluster.server.plane.start_controller_manager()
+    assert {name: spec(cluster, name) for name in before} == before
+    assert controller.metric('lvs_controller_writes_total{kind="LVSNode",verb="apply"}') == written
 
 
 def test_lvsnode_deleted_by_mistake_comes_back_undecided(

@@ -46,7 +46,8 @@ BACKEND: dict[str, Any] = {"decided": True, "backendAddresses": [VIP]}
 class Bench:
     """What survives the agent: the node's kernel and directories, and the API server."""
 
-    def __init__(self, api: FakeApi, directory: Path) -> None:
+    def __init__(self, api: FakeApi, directory: Path, *, node: str = NODE) -> None:
+        self.node_name = node
         self.api = api
         self.directory = directory
         self.kernel = FakeKernel()
@@ -74,7 +75,7 @@ class Bench:
         async with ApiClient(settings, seconds=5.0) as client:
             self.agent = Agent(
                 Settings(
-                    NODE,
+                    self.node_name,
                     "lvs-system",
                     "0.1.0",
                     self.kernel.boot,

@@ -131,8 +131,7 @@ async def test_note_on_the_lease_outlives_the_leader() -> None:
     lease, clock = FakeLease(), Clock()
     one, two = elector(lease, "one", clock), elector(lease, "two", clock)
     await one.attempt()
-    one.annotations["kinds"] = "a"
-    await one.attempt()
+    one.note("kinds", "a")
     await one.release()
     await two.attempt()
     assert two.annotations == {"kinds": "a"}
@@ -153,3 +152,18 @@ async def test_lost_race_is_no_election() -> None:
     with pytest.raises(Conflict):
         await two.attempt()
     assert not two.holds()
+
+
+async def test_deleted_lease_is_not_taken_from_under_its_holder() -> None:
+    """`kubectl delete lease` makes no second leader: a candidate waits as if it were held."""
+    lease, clock = FakeLease(), Clock()
+    one, two = elector(lease, "one", clock), elector(lease, "two", clock)
+    await one.attempt()
+    clock.advance(1)
+    await two.attempt()
+    lease.record = None
+    clock.advance(1)
+    await two.attempt()
+    assert not two.holds()
+    await one.attempt()
+    assert one.holds()

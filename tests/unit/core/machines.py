@@ -103,10 +103,10 @@ class Machine:
         self.look()
         self.report(objects)
 
-    def sends_to(self) -> list[tuple[str, str]]:
-        """Return (node, VIP) of the destinations in the kernel; as a real server of a VIP it balances it only as holder."""
+    def sends_to(self) -> list[tuple[str, str, str]]:
+        """Return (node, VIP, uid of the table) of the destinations in the kernel; a real server of a VIP balances it only as its holder."""
         return [
-            (each.node, record.spec.address)
+            (each.node, record.spec.address, record.uid)
             for record in self.programmed.values()
             if record.spec.address not in self.lo - self.held
             for each in record.spec.destinations

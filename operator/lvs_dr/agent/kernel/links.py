@@ -1,40 +1,39 @@
-"""Addresses, blackhole routes and interfaces through pyroute2, which is loaded on first use only."""
+"""Addresses, blackhole routes and interfaces: read by dumps of our own, changed through pyroute2.
+
+pyroute2 is loaded on the first change only: a node that carries no VIP never pays for it.
+"""
 
 import errno
 import ipaddress
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
 
-from lvs_dr.agent.kernel.errors import KernelError, describe, link_failure
+from lvs_dr.agent.kernel.dumps import BLACKHOLE, MAIN_TABLE, Dumps
+from lvs_dr.agent.kernel.errors import KernelError, link_failure
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.core.kernel import AddressConfig, AddressKey, AddressOp, Failure, RouteKey, RouteOp, Verb
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
 
-T = TypeVar("T")
-Message = Any  # pyroute2 is untyped
-
 LOOPBACK: Final = "lo"
 ROUTE_PROTOCOL: Final = 76
 """Shown by `ip route` as `proto 76`: ours. Network daemons leave protocols that they do not know alone."""
 
-_MAIN_TABLE: Final = 254
-_BLACKHOLE: Final = 6  # RTN_BLACKHOLE
 _FOREVER: Final = 0xFFFFFFFF
 _NO_DAD: Final = 0x02  # IFA_F_NODAD
 _DEPRECATED: Final = 0x20  # IFA_F_DEPRECATED
 _UP: Final = 0x1
 _CARRIER: Final = 0x10000  # IFF_LOWER_UP
-_HOST_PREFIX: Final = {socket.AF_INET: 32, socket.AF_INET6: 128}
-_ATTEMPTS: Final = 3  # at a dump that changed while it was read
+_HOST_PREFIX: Final = {int(socket.AF_INET): 32, int(socket.AF_INET6): 128}
 
 
 class Links:
     """Addresses, routes and interfaces of this network namespace. One thread at a time."""
 
     def __init__(self) -> None:
+        self._dumps = Dumps()
         self._route: IPRoute | None = None
 
     def read_addresses(self, wanted: frozenset[str]) -> dict[AddressKey, AddressConfig]:
@@ -44,52 +43,47 @@ class Links:
         """
         names = self._names()
         result: dict[AddressKey, AddressConfig] = {}
-        for message in self._dump(lambda route: route.get_addr()):
-            address = _address(message)
-            interface = names.get(message["index"], "")
-            whole = message["prefixlen"] == _HOST_PREFIX.get(message["family"]) or message["family"] == socket.AF_INET6
-            if not whole or not interface or not (interface == LOOPBACK or address in wanted) or _own(address):
+        for entry in self._dumps.addresses():
+            interface = names.get(entry.interface, "")
+            six = entry.family == socket.AF_INET6
+            whole = six or entry.prefix_length == _HOST_PREFIX.get(entry.family)
+            told = interface == LOOPBACK or entry.address in wanted
+            if not (whole and told and interface) or _own(entry.address):
                 continue
-            deprecated = message["family"] == socket.AF_INET6 and bool(_flags(message) & _DEPRECATED)
-            result[AddressKey(interface, address)] = AddressConfig(message["scope"], deprecated)
+            deprecated = six and bool(entry.flags & _DEPRECATED)
+            result[AddressKey(interface, entry.address)] = AddressConfig(entry.scope, deprecated)
         return result
 
     def read_routes(self) -> frozenset[RouteKey]:
-        """Return the blackhole routes to one host in the main table; the kernel filters. Raises KernelError."""
-        found: set[RouteKey] = set()
-        for family, length in _HOST_PREFIX.items():
-            found.update(
-                RouteKey(str(ipaddress.ip_address(message.get_attr("RTA_DST"))))
-                for message in self._routes(family=family, table=_MAIN_TABLE, type=_BLACKHOLE)
-                if message["type"] == _BLACKHOLE and message["dst_len"] == length
-            )
-        return frozenset(found)
+        """Return the blackhole routes to one host in the main table. Raises KernelError."""
+        return frozenset(
+            RouteKey(route.destination)
+            for family, length in _HOST_PREFIX.items()
+            for route in self._dumps.routes(family, BLACKHOLE)
+            if route.prefix_length == length
+        )
 
     def interfaces(self) -> tuple[Interface, ...]:
         """Return all interfaces with their global addresses. Raises KernelError."""
         addresses: dict[int, list[str]] = {}
-        for message in self._dump(lambda route: route.get_addr()):
-            address = _address(message)
-            if not _own(address):
-                addresses.setdefault(message["index"], []).append(f"{address}/{message['prefixlen']}")
+        for entry in self._dumps.addresses():
+            if entry.address and not _own(entry.address):
+                addresses.setdefault(entry.interface, []).append(f"{entry.address}/{entry.prefix_length}")
         return tuple(
             Interface(
-                index=message["index"],
-                name=message.get_attr("IFLA_IFNAME"),
-                mac=message.get_attr("IFLA_ADDRESS") or "",
-                up=message["flags"] & (_UP | _CARRIER) == _UP | _CARRIER,
-                addresses=tuple(addresses.get(message["index"], ())),
+                index=link.interface,
+                name=link.name,
+                mac=link.mac,
+                up=link.flags & (_UP | _CARRIER) == _UP | _CARRIER,
+                addresses=tuple(addresses.get(link.interface, ())),
             )
-            for message in self._dump(lambda route: route.get_links())
+            for link in self._dumps.links()
         )
 
     def next_hops(self) -> tuple[str, ...]:
         """Return the gateways of the main table's routes, without link-local ones. Raises KernelError."""
-        found: set[str] = set()
-        for family in _HOST_PREFIX:
-            for message in self._routes(family=family, table=_MAIN_TABLE):
-                found.update(_gateways(message))
-        return tuple(sorted(found))
+        found = {hop for family in _HOST_PREFIX for route in self._dumps.routes(family) for hop in route.gateways}
+        return tuple(sorted(hop for hop in found if hop and not _own(hop)))
 
     def apply_address(self, op: AddressOp) -> Failure | None:
         """Add, edit (IPv6: whether it may be a source) or delete a host address on any interface."""
@@ -118,7 +112,7 @@ class Links:
         """Add or delete a blackhole route."""
         family = socket.AF_INET6 if ":" in op.key.address else socket.AF_INET
         fields: dict[str, object] = {
-            "dst": f"{op.key.address}/{_HOST_PREFIX[family]}", "type": "blackhole", "table": _MAIN_TABLE,
+            "dst": f"{op.key.address}/{_HOST_PREFIX[family]}", "type": "blackhole", "table": MAIN_TABLE,
             "family": family,
         }  # fmt: skip
         if op.verb is not Verb.DELETE:
@@ -128,13 +122,11 @@ class Links:
         return link_failure(op, code) if code else None
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the sockets."""
+        self._dumps.close()
         if self._route is not None:
             self._route.close()
             self._route = None
-
-    def _routes(self, **selection: int) -> list[Message]:
-        return self._dump(lambda route: route.get_routes(**selection))
 
     def _names(self) -> Mapping[int, str]:
         try:
@@ -146,24 +138,8 @@ class Links:
         if self._route is None:
             from pyroute2 import IPRoute  # noqa: PLC0415 - 15 MiB and 0.1 s that a node may never need
 
-            # No groups: events are heard elsewhere. Strict: the kernel filters dumps.
-            self._route = IPRoute(ext_ack=True, strict_check=True, groups=0)
+            self._route = IPRoute(groups=0)  # events are heard elsewhere
         return self._route
-
-    def _dump(self, ask: Callable[["IPRoute"], Iterable[Message]]) -> list[Message]:
-        from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError  # noqa: PLC0415
-
-        for _ in range(_ATTEMPTS):
-            try:
-                return list(ask(self._connection()))
-            except NetlinkDumpInterrupted:
-                continue
-            except NetlinkError as error:
-                raise KernelError(error.code, f"the kernel refused a dump: {describe(error.code)}") from error
-            except OSError as error:  # this library's sockets do not recover: the next call opens a new one
-                self.close()
-                raise KernelError(error.errno or 0, f"netlink failed: {error}") from error
-        raise KernelError(errno.EINTR, f"the table changed during {_ATTEMPTS} reads")
 
     def _change(self, ask: Callable[["IPRoute"], object]) -> int:
         """Return 0 or the errno."""
@@ -181,26 +157,9 @@ class Links:
         return 0
 
 
-def _address(message: Message) -> str:
-    # On point-to-point links IFA_ADDRESS is the peer.
-    return str(ipaddress.ip_address(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")))
-
-
-def _flags(message: Message) -> int:
-    wide = message.get_attr("IFA_FLAGS")
-    return int(message["flags"] if wide is None else wide)
-
-
 def _own(address: str) -> bool:
     """Tell loopback's own and link-local addresses, which concern nobody else."""
+    if not address.startswith(("127.", "169.254.", "::1", "fe")):
+        return False  # parsing is slow, and done for every address of every pass
     parsed = ipaddress.ip_address(address)
     return parsed.is_loopback or parsed.is_link_local
-
-
-def _gateways(message: Message) -> Iterator[str]:
-    hops = [message, *(message.get_attr("RTA_MULTIPATH") or ())]
-    for hop in hops:
-        via = hop.get_attr("RTA_VIA") or {}
-        gateway = hop.get_attr("RTA_GATEWAY") or via.get("addr")
-        if gateway and not _own(gateway):
-            yield str(ipaddress.ip_address(gateway))

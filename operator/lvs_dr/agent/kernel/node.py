@@ -1,6 +1,5 @@
 """The real kernel of the node the agent runs on."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -26,8 +25,6 @@ from lvs_dr.core.kernel import (
     Verb,
 )
 from lvs_dr.core.node_order import blocked
-
-log = logging.getLogger(__name__)
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -65,8 +62,6 @@ class NodeKernel:
             if failure is not None:
                 failures.append(failure)
         failures += self._flush(batch)
-        for failure in failures:
-            log.warning("%s of %s failed: %s", failure.op.verb, failure.op.key, failure.message)
         return tuple(failures)
 
     def read_sysctls(self) -> Mapping[SysctlKey, str]:

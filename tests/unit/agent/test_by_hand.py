@@ -1,0 +1,179 @@
+"""`lvs-agent cleanup`, `show` and `plan` on a fake kernel, and the command line's answers to mistakes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lvs_dr.agent.byhand import CleanUpError, clean_up, show, show_plan
+from lvs_dr.agent.lastgood import LastGoodFile
+from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.agent.words import command, service_words
+from lvs_dr.core.kernel import (
+    AddressConfig,
+    AddressKey,
+    AddressOp,
+    DestinationConfig,
+    DestinationKey,
+    DestinationOp,
+    RouteKey,
+    RouteOp,
+    ServiceConfig,
+    ServiceKey,
+    ServiceOp,
+    SysctlKey,
+    SysctlOp,
+    Verb,
+)
+from tests.unit.agent.bench import BACKEND, DIRECTOR, NODE, VIP, Bench
+
+SERVICE = ServiceKey(VIP, 80, 6)
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+async def served(bench: Bench) -> Bench:
+    """A node that directs and serves, among entries of others, after its agent has stopped."""
+    bench.kernel.services[ServiceKey("192.0.2.200", 53, 17)] = ServiceConfig("wlc")
+    bench.kernel.addresses[AddressKey("lo", "192.0.2.77")] = AddressConfig(254)
+    async with bench.running():
+        await bench.node(DIRECTOR | BACKEND)
+        await bench.table()
+        await bench.until(lambda: bench.speaker.held == {VIP} and len(bench.destinations()) == 2)
+        await bench.until(lambda: VIP in bench.on_lo())
+    # The stand-in for the speaker keeps no ledger; the real one does.
+    ledger(bench).save_held({AddressKey("eth0", VIP): False})
+    return bench
+
+
+def ledger(bench: Bench) -> LedgerFile:
+    """Return the node's ledger as a new process reads it."""
+    file = LedgerFile(bench.directory / "run", bench.kernel.boot)
+    file.load()
+    return file
+
+
+def last_good(bench: Bench) -> LastGoodFile:
+    """Return the node's last good state."""
+    return LastGoodFile(bench.directory / "lib")
+
+
+async def test_clean_up_leaves_what_is_not_ours(served: Bench) -> None:
+    """Uninstalling gives the node back as it was, and prints every step."""
+    lines: list[str] = []
+    clean_up(served.kernel, ledger(served), last_good(served), lines.append)
+    assert set(served.kernel.services) == {ServiceKey("192.0.2.200", 53, 17)}
+    assert set(served.kernel.addresses) == {AddressKey("lo", "192.0.2.77")}
+    assert served.kernel.routes == set()
+    assert set(served.kernel.sysctls.values()) == {"0"}
+    assert not ledger(served).path.exists()
+    assert not last_good(served).path.exists()
+    assert lines[1] == f"ip address del {VIP}/32 dev eth0"
+    assert f"ipvsadm -D -t {VIP}:80" in lines
+    assert lines[-1] == "nothing of lvs-operator is left on this node"
+
+
+async def test_clean_up_twice_is_no_failure(served: Bench) -> None:
+    """A DaemonSet that is restarted runs it again."""
+    clean_up(served.kernel, ledger(served), last_good(served), lambda _: None)
+    lines: list[str] = []
+    clean_up(served.kernel, ledger(served), last_good(served), lines.append)
+    assert lines == ["nothing of lvs-operator is left on this node"]
+
+
+async def test_a_clean_up_that_fails_says_what_is_left(served: Bench) -> None:
+    """Nobody is told that a node is clean when it is not, and a second run can finish."""
+    served.kernel.refuse = lambda op: 1 if isinstance(op, ServiceOp) else 0
+    lines: list[str] = []
+    with pytest.raises(CleanUpError, match="could not be removed"):
+        clean_up(served.kernel, ledger(served), last_good(served), lines.append)
+    assert any(f"ipvsadm -D -t {VIP}:80  # FAILED" in line for line in lines)
+    served.kernel.refuse = lambda _: 0
+    clean_up(served.kernel, ledger(served), last_good(served), lines.append)
+    assert SERVICE not in served.kernel.services
+
+
+async def test_show_prints_what_is_ours_as_ipvsadm_does(served: Bench) -> None:
+    """`lvs-agent show` can be compared with `ipvsadm -Sn` line by line."""
+    lines: list[str] = []
+    show(served.kernel, ledger(served), lines.append)
+    assert lines[:3] == [
+        f"-A -t {VIP}:80 -s rr",
+        f"-a -t {VIP}:80 -r 192.0.2.11:80 -g -w 100",
+        f"-a -t {VIP}:80 -r 192.0.2.12:80 -g -w 100",
+    ]
+    assert f"ip address add {VIP}/32 dev lo scope host" in lines
+    assert f"ip address add {VIP}/32 dev eth0" in lines
+    assert f"ip route add blackhole {VIP}/32" in lines
+    assert "sysctl -w net.ipv4.conf.all.arp_ignore=1  # was 0" in lines
+    assert not any("192.0.2.200" in line or "192.0.2.77" in line for line in lines)
+
+
+async def test_plan_says_what_the_next_pass_would_do(served: Bench) -> None:
+    """A person can look before an agent acts; nothing is changed by looking."""
+    lines: list[str] = []
+    assert show_plan(served.kernel, ledger(served), last_good(served), NODE, lines.append)
+    assert lines == ["# nothing to do"]
+    served.kernel.flush_ipvs()
+    before = served.kernel.snapshot()
+    lines.clear()
+    assert show_plan(served.kernel, ledger(served), last_good(served), "", lines.append)
+    assert lines[0] == f"ipvsadm -A -t {VIP}:80 -s rr"
+    assert len(lines) == 3
+    assert served.kernel.snapshot() == before
+
+
+def test_operations_read_as_commands() -> None:
+    """What a person would type to do the same."""
+    six = ServiceKey("2001:db8::100", 53, 17, 0, 10)
+    entry = DestinationKey(six, "2001:db8::1", 53)
+    words = {
+        command(ServiceOp(Verb.SET, six, ServiceConfig("mh", 0x8, 300, 128))): (
+            "ipvsadm -E -u [2001:db8::100]:53 -s mh -p 300 -b flag-1"
+        ),
+        command(DestinationOp(Verb.SET, entry, DestinationConfig(0, 3, 20, 10))): (
+            "ipvsadm -e -u [2001:db8::100]:53 -r [2001:db8::1]:53 -g -w 0 -x 20 -y 10"
+        ),
+        command(DestinationOp(Verb.DELETE, entry)): "ipvsadm -d -u [2001:db8::100]:53 -r [2001:db8::1]:53",
+        command(AddressOp(Verb.ADD, AddressKey("lo", "2001:db8::100"), AddressConfig(0, deprecated=True))): (
+            "ip address add 2001:db8::100/128 dev lo nodad preferred_lft 0"
+        ),
+        command(RouteOp(Verb.DELETE, RouteKey(VIP))): f"ip route del blackhole {VIP}/32",
+        command(SysctlOp(Verb.SET, SysctlKey(("ipv4", "conf", "lo", "arp_ignore")), "1")): (
+            "sysctl -w net.ipv4.conf.lo.arp_ignore=1"
+        ),
+        service_words(ServiceKey(VIP, 80, 6), ServiceConfig("wrr", 0, 60, 24)): (
+            f"-t {VIP}:80 -s wrr -p 60 -M 255.255.255.0"
+        ),
+        service_words(ServiceKey("", 0, 0, 7), ServiceConfig("rr")): "-f 7 -s rr",
+    }
+    assert list(words) == list(words.values())
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `lvs-agent` as a process, with no environment of a pod."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "operator")}
+    return subprocess.run(
+        [sys.executable, "-m", "lvs_dr.agent.main", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_mistakes_are_answered_in_words(tmp_path: Path) -> None:
+    """Who starts it by hand is told what is missing, without a traceback."""
+    files = ("--run-directory", str(tmp_path / "run"), "--state-directory", str(tmp_path / "lib"))
+    cases = [
+        (run(*files), 1, "set NODE_NAME or --node-name"),
+        (run("run", "--node-name", "n", *files), 1, "name the server with --api-server"),
+        (run("plan", *files), 1, "has an agent run here?"),
+        (run("run", "--listen", "9441"), 2, "is not ADDRESS:PORT"),
+    ]
+    for done, code, text in cases:
+        assert (done.returncode, text in done.stderr) == (code, True), done.stderr
+        assert "Traceback" not in done.stderr
