@@ -2,7 +2,7 @@
 
 import pytest
 
-from lvs_lab.workload import Traffic
+from lvs_lab.workload import Traffic, serve
 from tests.e2e.cluster import VIP, VIP_PORT, Cluster, real_server, wait_until
 
 COMPILED = ("directortables.lvs-operator.io", "lvsnodes.lvs-operator.io")
@@ -58,15 +58,31 @@ def test_the_api_server_is_away(cluster: Cluster) -> None:
 
 
 def test_an_agent_starts_without_the_api_server(cluster: Cluster) -> None:
-    """A director that is rebooted while the API server is away serves again from its last good state."""
+    """An agent that is killed while the API server is away works on from its last good state: drift is repaired."""
     cluster.example()
     director = cluster.active()
+    pod = cluster.agent_pod(director.name)
     cluster.lab.stop_api_server()
     try:
-        director.reboot()
-        wait_until(lambda: cluster.connect(4, timeout=1).errors == {}, within=60, every=1)
+        cluster.lab.kill_container(pod, "agent", 9)
+        director.run("ipvsadm", "-C")
+        wait_until(lambda: any(VIP in line for line in cluster.ipvs(director.name)), within=60)
+        wait_until(lambda: cluster.connect(4, timeout=1).answers == {"storage-1": 2, "storage-2": 2}, within=20)
     finally:
         cluster.lab.start_api_server()
+    cluster.healthy(2, 2, within=60)
+
+
+@pytest.mark.parametrize("which", ["director", "backend"])
+def test_a_node_reboots(cluster: Cluster, which: str) -> None:
+    """A rebooted node, its kernel empty, is set up again and serves."""
+    cluster.example()
+    name = cluster.active_name() if which == "director" else "storage-1"
+    cluster.nodes[name].reboot()
+    if which == "backend":
+        serve(cluster.nodes[name], VIP_PORT)
+    wait_until(lambda: cluster.connect(4, timeout=1).answers == {"storage-1": 2, "storage-2": 2}, within=60, every=1)
+    cluster.rolled_out()
     cluster.healthy(2, 2, within=60)
 
 

@@ -98,11 +98,6 @@ class Drift:
             del self._records[identity]
         return tuple(sorted(describe(record.op) for record in self._records.values() if record.repeats > FREE_REPAIRS))
 
-    def next_due(self, now: float) -> float | None:
-        """Return when the first change held back may be tried again."""
-        times = [record.not_before for record in self._records.values() if record.not_before > now]
-        return min(times, default=None)
-
 
 def _identity(op: Op) -> tuple[type, DestinationKey | RouteKey | object]:
     return type(op), op.key

@@ -48,7 +48,10 @@ class LedgerFile:
             raise  # not damaged: the wrong user
         except (OSError, msgspec.MsgspecError) as error:
             if not put_aside:
-                raise DamagedLedgerError(f"{self.path} cannot be read: {error}") from error
+                raise DamagedLedgerError(
+                    f"{self.path} cannot be read ({error}), so what is ours is not known; look with ipvsadm -Ln, "
+                    "ip address and ip route, and delete the file when nothing of ours is left"
+                ) from error
             damaged = self.path.with_suffix(".damaged")
             try:
                 self.path.replace(damaged)

@@ -30,6 +30,7 @@ class Loop:
         failed: Callable[[str], None] = lambda _: None,
         resync: float = RESYNC_SECONDS,
         poll_every: float = POLL_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._once = once
         self._poll = poll
@@ -39,7 +40,8 @@ class Loop:
         self._news = asyncio.Event()
         self._deep = True
         self._stopping = False
-        self._progress = time.monotonic()
+        self._clock = clock
+        self._progress = clock()
         self._deep_at = float("-inf")
         self.passes = 0
         self.seconds = 0.0  # spent in passes
@@ -62,13 +64,11 @@ class Loop:
 
     def alive(self) -> bool:
         """Whether the loop makes progress: what the Lease and /healthz say."""
-        return time.monotonic() - self._progress < ALIVE_SECONDS
+        return self._clock() - self._progress < ALIVE_SECONDS
 
     def ready(self) -> str:
         """Return what is missing for readiness, "" if nothing is."""
-        if not self.first_done.is_set():
-            return "the first pass is not done yet"
-        return self.trouble
+        return self.trouble or ("" if self.first_done.is_set() else "the first pass is not done yet")
 
     async def run(self) -> None:
         """Make passes until `stop`."""
@@ -86,12 +86,16 @@ class Loop:
             if not self._stopping:
                 # What comes in meanwhile shares the next pass: at most half of the time is spent in passes.
                 await asyncio.sleep(min(LONGEST_GAP_SECONDS, max(SHORTEST_GAP_SECONDS, took)))
-            while not self._news.is_set() and clock() < next_resync:
-                await self._wait(min(next_poll, next_resync) - clock())
+            while not self._news.is_set() and clock() < (due := self._due(next_resync)):
+                await self._wait(min(next_poll, due) - clock())
                 if not self._news.is_set() and clock() >= next_poll:
                     next_poll = clock() + self._poll_every
                     if await self._polled():
                         break
+
+    def _due(self, next_resync: float) -> float:
+        """Return when the next pass is made without being woken: a deep one that was put off comes soon."""
+        return min(next_resync, self._deep_at + HINT_GAP_SECONDS) if self._deep else next_resync
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -102,7 +106,7 @@ class Loop:
 
     async def _guarded(self, *, deep: bool) -> None:
         """Make one pass. Whatever it raises is seen: in the log, in readiness and in the report."""
-        began = time.monotonic()
+        began = self._clock()
         try:
             await self._once(deep)
         except Exception as error:  # noqa: BLE001 - the loop must outlive every pass
@@ -115,8 +119,8 @@ class Loop:
             self.trouble = ""
             self.first_done.set()
         self.passes += 1
-        self.seconds += time.monotonic() - began
-        self._progress = time.monotonic()
+        self._progress = self._clock()
+        self.seconds += self._progress - began
 
     async def _polled(self) -> bool:
         try:

@@ -119,7 +119,7 @@ def cleanup(options: argparse.Namespace) -> int:
         kernel = NodeKernel(options.proc_sys_net)
         try:
             ledger = LedgerFile(options.run_directory, kernel.boot_id())
-            ledger.load()
+            ledger.load(put_aside=False)
             clean_up(kernel, ledger, LastGoodFile(options.state_directory), say)
         finally:
             kernel.close()

@@ -48,16 +48,28 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-def registry(intake: Intake, credentials: Credentials, relisted: Callable[[Watched], None]) -> kopf.OperatorRegistry:
-    """Return the handlers: one login, one on.event for each watched kind."""
+def registry(
+    intake: Intake,
+    credentials: Credentials,
+    *,
+    relisted: Callable[[Watched], None],
+    vanished: Callable[[Watched], None],
+) -> kopf.OperatorRegistry:
+    """Return the handlers: one login, one on.event for each watched kind.
+
+    `relisted` is told when a watch had to start anew, `vanished` when a kind is no longer served: kopf's watches then
+    end for good, though not always its operator.
+    """
     chosen = kopf.OperatorRegistry()
     by_path = {kind.collection: kind for kind in watched.WATCHED}
     listed_once: set[str] = set()
 
-    async def notice_list(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    async def notice(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         response = await handler(request)
         kind = by_path.get(request.url.path)
-        if kind is not None and "watch" not in request.url.query and response.status == HTTPStatus.OK:
+        if kind is not None and response.status == HTTPStatus.NOT_FOUND:
+            vanished(kind)
+        elif kind is not None and "watch" not in request.url.query and response.status == HTTPStatus.OK:
             if kind.kind in listed_once:
                 log.info("the watch of %s had to start anew", kind.kind)
                 relisted(kind)
@@ -67,7 +79,7 @@ def registry(intake: Intake, credentials: Credentials, relisted: Callable[[Watch
     @kopf.on.login(registry=chosen)
     async def login(**_: Any) -> kopf.AiohttpSession:  # noqa: ANN401 - kopf passes what it likes
         identity = await credentials.identity()
-        return kopf.AiohttpSession(server=identity.server, aiohttp_session=await credentials.session(notice_list))
+        return kopf.AiohttpSession(server=identity.server, aiohttp_session=await credentials.session(notice))
 
     for kind in watched.WATCHED:
         _watch(chosen, intake, kind)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
 RETRY_SECONDS = 1.0
-KOPF_STOP_SECONDS = 5.0
+KOPF_STOP_SECONDS = 3.0
 SWEEP_SECONDS = 60.0
 WELL, FAILED = 0, 1
 
@@ -53,6 +54,7 @@ class Process:
         self._fatal: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._kopf_stop = asyncio.Event()
         self._kopf: asyncio.Task[None] | None = None
+        self._code = FAILED
 
     async def run(self) -> int:
         """Work until SIGTERM, loss of the Lease or a fatal error; return the exit code. Raises BadConfiguration."""
@@ -66,10 +68,11 @@ class Process:
             await health.start(self._options.host, self._options.port)
             self._spawn("election", elector.run)
             self._spawn("leading", lambda: self._lead(api, credentials, elector))
-            return await self._until_the_end(elector)
+            self._code = await self._until_the_end(elector)
         finally:
             await self._shut_down(elector, health)
             await api.close()
+        return self._code
 
     async def _until_the_end(self, elector: Elector) -> int:
         waits: list[asyncio.Future[Any]] = [
@@ -99,8 +102,11 @@ class Process:
         self._kopf_stop.set()
         if self._kopf is not None:
             await asyncio.wait([self._kopf], timeout=KOPF_STOP_SECONDS)
-            self._kopf.cancel()
-            await asyncio.gather(self._kopf, return_exceptions=True)
+            if not self._kopf.done():
+                # Seen when a kind had vanished. Everything of ours has ended in order, so nothing is lost.
+                log.warning("the watches do not end: the process ends without them")
+                logging.shutdown()
+                os._exit(self._code)
 
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -168,7 +174,12 @@ class Process:
         kopf_identity: Any = self._options.identity
         try:
             await kopf.operator(
-                registry=handlers.registry(parts.intake, credentials, parts.pruner.ask),
+                registry=handlers.registry(
+                    parts.intake,
+                    credentials,
+                    relisted=parts.pruner.ask,
+                    vanished=lambda kind: self._end(f"{kind.kind} is no longer served"),
+                ),
                 settings=handlers.settings(),
                 # Without a name kopf asks for the user's, and a container's user id need not have one.
                 identity=kopf_identity,

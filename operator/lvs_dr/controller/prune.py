@@ -8,7 +8,7 @@ import logging
 
 from lvs_dr.controller import watched
 from lvs_dr.controller.apiclient import Api
-from lvs_dr.controller.errors import ControllerError
+from lvs_dr.controller.errors import ControllerError, KindsMissing, NotFound
 from lvs_dr.controller.intake import Intake
 from lvs_dr.controller.metrics import Metrics
 from lvs_dr.controller.watched import Watched
@@ -51,6 +51,8 @@ class Pruner:
             for kind in kinds:
                 try:
                     missed = await self.list_kind(kind)
+                except NotFound as error:
+                    raise KindsMissing(f"{kind.kind} is no longer served") from error
                 except ControllerError as error:
                     log.warning("cannot list %s: %s", kind.kind, error)
                     await asyncio.sleep(1.0)

@@ -170,6 +170,8 @@ def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | Non
     found.real_servers.update(Key(present.key.namespace, each.real_server) for each in moved)
     found.nodes |= {each.node for each in moved if each.node}
     if kept:
+        if before is not None and after is not None and before.spec.ports != after.spec.ports:
+            found.addresses({after.spec.address})  # a port may be free now
         return
     for each in (before, after):
         if each is not None:

@@ -73,9 +73,7 @@ def _accepted(real_server: RealServer | Invalid, parts: list[Part]) -> Finding:
     return well(Reason.ACCEPTED)
 
 
-def _configured(
-    world: World, real_server: RealServer | Invalid, parts: list[Part]
-) -> Finding:
+def _configured(world: World, real_server: RealServer | Invalid, parts: list[Part]) -> Finding:
     """VIPs and ARP settings are in place on its node."""
     if isinstance(real_server, Invalid):
         return unknown(Reason.INVALID, "spec.nodeName cannot be read")

@@ -12,6 +12,8 @@ from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.agent.speaker import AddressHolder
+from lvs_dr.agent.wire import Wire
 from tests.contract.fake_kernel import FakeKernel
 from tests.unit.agent.fake_api import FakeApi
 from tests.unit.agent.fake_speaker import FakeSpeaker
@@ -56,6 +58,7 @@ class Bench:
         self.speaker = FakeSpeaker(self.kernel)
         self.down: set[tuple[str, int]] = set()  # what refuses connections
         self.checks: list[tuple[str, int]] = []
+        self.segment: Wire | None = None  # set: the real address holder, on this wire
         self.agent: Agent
 
     async def connect(self, address: str, port: int, _: float) -> str:
@@ -72,6 +75,7 @@ class Bench:
         settings = access or ApiSettings(server or self.api.url)
         ledger = LedgerFile(self.directory / "run", self.kernel.boot)
         ledger.load()
+        holder = AddressHolder(self.kernel, door, ledger, self.segment) if self.segment is not None else None
         async with ApiClient(settings, seconds=5.0) as client:
             self.agent = Agent(
                 Settings(
@@ -86,9 +90,11 @@ class Bench:
                 ),
                 client=client,
                 door=door,
-                speaker=self.speaker,
+                speaker=self.speaker if holder is None else holder,
                 ledger=ledger,
                 last_good=LastGoodFile(self.directory / "lib"),
+                speaker_repairs=lambda: holder.repairs if holder is not None else 0,
+                more={"announcements": holder.run} if holder is not None else {},
             )
             self.agent.restore()
             task = asyncio.create_task(self.agent.run())

@@ -350,7 +350,10 @@ async def test_a_paused_node_is_checked_and_reported_but_not_written(bench: Benc
     async with bench.running():
         await serving(bench)
         await bench.node(DIRECTOR | {"paused": True})
-        await bench.api.status_where(lambda status: [one["reason"] for one in status.get("problems", ())] == ["Paused"])
+        told = await bench.api.status_where(
+            lambda status: [one["reason"] for one in status.get("problems", ())] == ["Paused"]
+        )
+        assert told["observedGeneration"] == 2
         bench.kernel.flush_ipvs()
         await bench.passes(3)
         assert bench.kernel.services == {}

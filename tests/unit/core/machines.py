@@ -104,7 +104,10 @@ class Machine:
         self.report(objects)
 
     def sends_to(self) -> list[tuple[str, str, str]]:
-        """Return (node, VIP, uid of the table) of the destinations in the kernel; a real server of a VIP balances it only as its holder."""
+        """Return (node, VIP, uid of the table) of the destinations in the kernel.
+
+        A real server of a VIP balances it only while it holds it.
+        """
         return [
             (each.node, record.spec.address, record.uid)
             for record in self.programmed.values()
