@@ -19,7 +19,7 @@ from lvs_dr.controller.errors import Unreachable, api_error
 
 FIELD_MANAGER = "lvs-controller"
 TIMEOUT_SECONDS = 10.0
-PAGE = 500
+PAGE = 250
 
 Body = dict[str, Any]
 

@@ -135,9 +135,13 @@ class Recorder:
         """Post until cancelled."""
         while True:
             self._wake.clear()
-            while self._queue:
-                await self._post(self._queue.popleft())
+            await self.post_queued()
             await self._wake.wait()
+
+    async def post_queued(self) -> None:
+        """Post what is queued now."""
+        while self._queue:
+            await self._post(self._queue.popleft())
 
     async def _post(self, posting: Posting) -> None:
         try:

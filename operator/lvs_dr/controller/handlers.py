@@ -8,7 +8,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import kopf
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -32,6 +32,43 @@ class Backoffs:
         return itertools.chain(FIRST_BACKOFFS, itertools.repeat(LAST_BACKOFF_SECONDS))
 
 
+class NoDiff(kopf.DiffBaseStorage):
+    """kopf compares each object with its last state for handlers we have not; that copies every body twice."""
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        """Return nothing to compare."""
+        del body, extra_fields
+        return cast(kopf.BodyEssence, {})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Return that nothing was ever stored."""
+        del body
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Store nothing."""
+
+
+class NoProgress(kopf.ProgressStorage):
+    """`on.event` handlers make no progress that would have to be kept in annotations."""
+
+    def fetch(self, *, key: str, body: kopf.Body) -> Any:  # noqa: ANN401 - kopf's type is not public
+        """Return that there is none."""
+
+    def store(self, *, key: str, record: object, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Store nothing."""
+
+    def purge(self, *, key: str, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Purge nothing."""
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
+        """Touch nothing."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """Leave it as it is."""
+        return essence
+
+
 def settings() -> kopf.OperatorSettings:
     """Return kopf's settings: no posting, no scanning, quick to come back."""
     chosen = kopf.OperatorSettings()
@@ -43,7 +80,10 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.inactivity_timeout = INACTIVITY_SECONDS
     chosen.watching.server_timeout = 300  # an int: it goes into the URL as it is
     chosen.watching.reconnect_backoff = 0.1
+    chosen.watching.chunk_size = 250
     chosen.queueing.exit_timeout = 0.5
+    chosen.persistence.diffbase_storage = NoDiff()
+    chosen.persistence.progress_storage = NoProgress()
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     return chosen
 

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import os
 import socket
 import sys
@@ -68,6 +69,8 @@ async def _run(chosen: argparse.Namespace) -> int:
     # Imported late: --help and a wrong command line should not take a second.
     from lvs_dr.controller.process import Options, Process  # noqa: PLC0415
 
+    gc.collect()
+    gc.freeze()  # what was imported stays: collections need not look at it again
     host, port = listen_address(chosen.listen)
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
     options = Options(namespace=chosen.namespace, host=host, port=port, identity=identity, kubeconfig=chosen.kubeconfig)

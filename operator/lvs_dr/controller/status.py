@@ -1,6 +1,7 @@
 """Writes what is true of the users' objects to their status, when it changed.
 
-A changed condition is written at once; counts and other details at most once a second per object.
+A changed condition is written at once, unless the object was written a moment ago: on its way to Ready an object passes
+many states. Counts and other details are written at most once a second per object.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from lvs_dr.core.status import DirectorGroupStatus, RealServerStatus, VirtualSer
 log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.02
+URGENT_SECONDS = 0.3
 DETAIL_SECONDS = 1.0
 RETRY_SECONDS = 2.0
 
@@ -130,8 +132,9 @@ class StatusKeeper:
         if after == before:
             return
         now = self._clock()
-        allowed = self._written.get(subject, float("-inf")) + DETAIL_SECONDS
-        if not urgent(before, after) and now < allowed:
+        pause = URGENT_SECONDS if urgent(before, after) else DETAIL_SECONDS
+        allowed = self._written.get(subject, float("-inf")) + pause
+        if now < allowed:
             self._later(subject, allowed)
             return
         self._written[subject] = now

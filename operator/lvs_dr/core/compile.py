@@ -6,13 +6,13 @@ from lvs_dr.core import resolve
 from lvs_dr.core.addresses import order as by_value
 from lvs_dr.core.claims import claims, judge, own_table
 from lvs_dr.core.decisions import Action, Member, TableDecision, Verdict
-from lvs_dr.core.directors import active_director, group_of, usable_group
+from lvs_dr.core.directors import active_director, group_of, unheard, usable_group
 from lvs_dr.core.indexing import eligible, selected, selecting
-from lvs_dr.core.node import DirectorRole, LVSNodeSpec, table_name
+from lvs_dr.core.node import DirectorRole, LVSNodeSpec, table_key, table_name
 from lvs_dr.core.objects import InterfaceChoice, Invalid, Key, Node, VirtualService
 from lvs_dr.core.order import Release, may_announce, releasing
 from lvs_dr.core.reasons import Reason
-from lvs_dr.core.table import DirectorTableSpec, TableDestination, TableHealthCheck, TablePort, TcpCheck
+from lvs_dr.core.table import DirectorTableSpec, TableHealthCheck, TablePort, TcpCheck
 from lvs_dr.core.world import NodeRecord, TableRecord, World
 
 GONE = Verdict(False, Reason.INVALID, "the VirtualService does not exist")
@@ -25,11 +25,8 @@ def compile_table(world: World, key: Key) -> TableDecision:
     anew, so that a report about it always tells which VIP a director still has (order between nodes).
     """
     service, record = world.virtual_services.get(key), world.tables.get(key)
-    if service is None:
-        return TableDecision(key, Action.DELETE if record is not None else Action.KEEP, GONE)
-    if isinstance(service, Invalid):
-        verdict = Verdict(False, Reason.INVALID, service.message)
-        return TableDecision(key, Action.KEEP, verdict, record.spec if record is not None else None)
+    if not isinstance(service, VirtualService):
+        return _unusable(key, service, record)
     accepted = judge(world, service)
     own = own_table(world, service)
     if own is None and record is not None:
@@ -38,7 +35,10 @@ def compile_table(world: World, key: Key) -> TableDecision:
         return _refused(world, service, accepted, own)
     if own is not None and not claims(own.spec, service):
         return TableDecision(key, Action.DELETE, accepted)
-    found, destinations = _members(world, service, service.address, service.director_group, own)
+    roll = _roll(world, service, service.address, service.director_group, own)
+    if own is None and roll.unreported:
+        # It may carry the VIP already: a new table must say so from the start (`DirectorTableSpec.pending`).
+        return TableDecision(key, Action.KEEP, accepted, members=roll.members)
     spec = DirectorTableSpec(
         director_group=service.director_group,
         service_generation=service.meta.generation,
@@ -46,11 +46,20 @@ def compile_table(world: World, key: Key) -> TableDecision:
         ports=tuple(TablePort(port=each.port, protocol=each.protocol) for each in service.ports),
         scheduler=service.scheduler,
         on_failure=service.on_failure,
-        destinations=destinations,
+        destinations=roll.destinations,
+        pending=roll.pending,
         health_check=_health_check(service),
         paused=service.meta.paused,
     )
-    return _decided(key, accepted, spec, found, own)
+    return _decided(key, accepted, spec, roll.members, own)
+
+
+def _unusable(key: Key, service: Invalid | None, record: TableRecord | None) -> TableDecision:
+    """Take the table of a VirtualService that is gone; leave that of one which cannot be read any more as it is."""
+    if service is None:
+        return TableDecision(key, Action.DELETE if record is not None else Action.KEEP, GONE)
+    verdict = Verdict(False, Reason.INVALID, service.message)
+    return TableDecision(key, Action.KEEP, verdict, record.spec if record is not None else None)
 
 
 def _refused(world: World, service: VirtualService, verdict: Verdict, own: TableRecord | None) -> TableDecision:
@@ -61,9 +70,9 @@ def _refused(world: World, service: VirtualService, verdict: Verdict, own: Table
     key = service.meta.key
     if own is None:
         return TableDecision(key, Action.KEEP, verdict)
-    found, destinations = _members(world, service, own.spec.address, own.spec.director_group, own)
-    spec = replace(own.spec, destinations=destinations, paused=service.meta.paused)
-    return _decided(key, verdict, spec, found, own)
+    roll = _roll(world, service, own.spec.address, own.spec.director_group, own)
+    spec = replace(own.spec, destinations=roll.destinations, pending=roll.pending, paused=service.meta.paused)
+    return _decided(key, verdict, spec, roll.members, own)
 
 
 def _decided(
@@ -73,9 +82,7 @@ def _decided(
     return TableDecision(key, Action.KEEP if unchanged else Action.WRITE, verdict, spec, found)
 
 
-def _members(
-    world: World, service: VirtualService, address: str, group: str, own: TableRecord | None
-) -> tuple[tuple[Member, ...], tuple[TableDestination, ...]]:
+def _roll(world: World, service: VirtualService, address: str, group: str, own: TableRecord | None) -> resolve.Roll:
     ctx = resolve.context(world, service.meta.key.namespace, address, group, own)
     return resolve.members(ctx, selected(world, service))
 
@@ -110,6 +117,8 @@ def compile_node(world: World, name: str) -> LVSNodeSpec | None:
         return None
     if record is None or (not record.spec.decided and record.status is None):
         return LVSNodeSpec(paused=paused)
+    if not record.spec.decided and unheard(world, group_of(world, name)):
+        return LVSNodeSpec(paused=paused)  # it may be the one that holds the group's VIPs, or another may
     role = _role(world, node, record)
     return LVSNodeSpec(
         decided=True,
@@ -134,10 +143,13 @@ def _role(world: World, node: Node, record: NodeRecord) -> DirectorRole | None:
     else:
         interface = InterfaceChoice()
     tables = sorted(world.index.tables_by_group.get(group, ()))
+    lost = _lost_tables(world, record, group)
     addresses: list[str] = []
     if active_director(world, group).node == name:
         told = frozenset(before.addresses if before is not None and before.group == group else ())
-        wanted = {world.tables[key].spec.address for key in tables}
+        if not record.spec.decided and record.status is not None:
+            told = frozenset(record.status.held_addresses)
+        wanted = {world.tables[key].spec.address for key in tables} | (_addresses(world, lost) & told)
         addresses = [each for each in wanted if each in told or may_announce(world, name, each).ok]
     return DirectorRole(
         group=group,
@@ -145,9 +157,31 @@ def _role(world: World, node: Node, record: NodeRecord) -> DirectorRole | None:
         interface_subnet=interface.subnet,
         # kubelet may have picked up a VIP as an address of its node
         internal_addresses=tuple(each for each in node.internal_addresses if each not in world.tables_by_address),
-        tables=tuple(sorted(table_name(key) for key in tables)),
+        tables=tuple(sorted(table_name(key) for key in (*tables, *lost))),
         addresses=tuple(sorted(addresses, key=by_value)),
     )
+
+
+def _lost_tables(world: World, record: NodeRecord, group: str) -> list[Key]:
+    """Return the tables the director was told of, or has in its kernel, that are gone while their VirtualServices live.
+
+    They were deleted by mistake, are about to be made anew, and are served meanwhile.
+    """
+    role, status = record.spec.director, record.status
+    known = set(role.tables if role is not None and role.group == group else ())
+    if not record.spec.decided and status is not None:
+        known.update(report.table for report in status.tables)
+    gone = (key for key in map(table_key, known) if key not in world.tables)
+    return [key for key in gone if (service := world.virtual_services.get(key)) and _is_for(service, group)]
+
+
+def _is_for(service: VirtualService | Invalid, group: str) -> bool:
+    return isinstance(service, Invalid) or service.director_group == group
+
+
+def _addresses(world: World, keys: list[Key]) -> set[str]:
+    services = (world.virtual_services[key] for key in keys)
+    return {service.address for service in services if isinstance(service, VirtualService)}
 
 
 def _backend_addresses(world: World, record: NodeRecord) -> tuple[str, ...]:

@@ -46,7 +46,8 @@ class Refusal(NamedTuple):
 class Desired(Struct, frozen=True):
     """What the kernel must hold of ours.
 
-    `uncertain` destinations have no check result yet: where they are they stay, where not they are not added.
+    `uncertain` destinations have no check result yet, or are about to enter their table: where they are they stay,
+    where not they are not added.
     `failed` ones are taken out at once, without the wait for live connections. VIPs in `left_alone` keep the
     IPVS entries they have. With `writable` false nothing at all is changed.
     """
@@ -157,7 +158,7 @@ def in_service(tables: Iterable[DirectorTableSpec], actual: KernelState) -> froz
     for table in tables:
         if table.health_check is None:
             continue
-        for entry in table.destinations:
+        for entry in (*table.destinations, *table.pending):
             for key in destination_keys(table, entry):
                 config = actual.destinations.get(key)
                 if config is not None and config.weight > 0:
@@ -206,6 +207,11 @@ class _Tables:
             self.services[key] = config
             for entry in table.destinations:
                 self._destination(table, entry, DestinationKey(key, entry.address, port.port))
+            for entry in table.pending:
+                pending = DestinationKey(key, entry.address, port.port)
+                self._destination(table, entry, pending)
+                if pending not in self.failed:
+                    self.uncertain.add(pending)
 
     def _destination(self, table: DirectorTableSpec, entry: TableDestination, key: DestinationKey) -> None:
         check = table.health_check

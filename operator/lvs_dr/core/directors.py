@@ -8,7 +8,7 @@ from lvs_dr.core.addresses import Subnet, subnet
 from lvs_dr.core.decisions import Verdict
 from lvs_dr.core.indexing import DEFAULT_GROUP, IMPLICIT_GROUP
 from lvs_dr.core.node import InterfaceReport
-from lvs_dr.core.objects import DirectorGroup
+from lvs_dr.core.objects import DirectorGroup, VirtualService
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.world import NodeRecord, World
 
@@ -73,12 +73,10 @@ def active_director(world: World, group: str) -> Active:
     told = [name for name, record in records.items() if _told(record, group)]
     if told:
         return Active(told[0], _ELECTED)
-    live = [name for name in names if name not in world.silent]
-    unknown = [name for name in live if name not in records or records[name].status is None]
-    if unknown:
-        # One of them may hold the VIPs: an LVSNode that was deleted by mistake comes back without status.
+    if unknown := unheard(world, group):
         text = f"waiting for the first report of the lvs-agent on {listed(unknown)}"
         return Active("", Verdict(False, Reason.UNDECIDED, text))
+    live = [name for name in names if name not in world.silent]
     holding = [name for name, record in records.items() if _reports_to_hold(world, record, group)]
     if holding:
         return Active(holding[0], _ELECTED)
@@ -86,6 +84,15 @@ def active_director(world: World, group: str) -> Active:
         text = f"no lvs-agent is reporting on the directors {listed(names)}: check the DaemonSet's pods there"
         return Active("", Verdict(False, Reason.NO_AGENT, text))
     return _first(records, live)
+
+
+def unheard(world: World, group: str) -> list[str]:
+    """Return the directors with a live agent that has not reported yet.
+
+    One of them may hold the VIPs: an LVSNode that was deleted by mistake comes back without status.
+    """
+    live = (name for name in directors(world, group) if name not in world.silent)
+    return [name for name in live if (record := world.lvs_nodes.get(name)) is None or record.status is None]
 
 
 _ELECTED = Verdict(True, Reason.ELECTED)
@@ -101,8 +108,15 @@ def _reports_to_hold(world: World, record: NodeRecord, group: str) -> bool:
         return False
     tables = world.index.tables_by_group.get(group, set())
     return any(
-        not tables.isdisjoint(world.tables_by_address.get(address, ())) for address in record.status.held_addresses
+        not tables.isdisjoint(world.tables_by_address.get(address, ())) or _served(world, address, group)
+        for address in record.status.held_addresses
     )
+
+
+def _served(world: World, address: str, group: str) -> bool:
+    """Tell whether a VirtualService asks the group for the address: its table may have been lost."""
+    services = (world.virtual_services.get(key) for key in world.services_by_address.get(address, ()))
+    return any(isinstance(each, VirtualService) and each.director_group == group for each in services)
 
 
 def _first(records: dict[str, NodeRecord], live: list[str]) -> Active:

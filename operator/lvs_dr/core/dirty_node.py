@@ -159,8 +159,8 @@ def _reports(found: DirtySet, before: tuple[TableReport, ...], after: tuple[Tabl
         key = table_key(name)
         found.services.add(key)
         table = world.tables.get(key)
+        gone = gone or table is None or a is None or b is None or a.uid != b.uid
         if table is None:
-            gone = True
             continue
         if a is None or b is None or (a.generation, a.uid, a.cut) != (b.generation, b.uid, b.cut):
             found.real_servers.update(Key(key.namespace, each.real_server) for each in table.spec.destinations)
@@ -170,7 +170,7 @@ def _reports(found: DirtySet, before: tuple[TableReport, ...], after: tuple[Tabl
         else:
             changed = {each.real_server for each in set(a.exceptions) ^ set(b.exceptions)} - {""}
             found.real_servers.update(Key(key.namespace, each) for each in changed)
-    if gone or old.keys() != new.keys():
+    if gone:  # which VIP a table was for that is no more, nobody knows
         found.nodes |= leaving(world)
 
 

@@ -63,7 +63,9 @@ def check_keys(table: DirectorTableSpec) -> tuple[CheckKey, ...]:
     if check is None:
         return ()
     ports = sorted({port.port for port in table.ports})
-    return tuple(CheckKey(entry.address, port, check) for entry in table.destinations for port in ports)
+    return tuple(
+        CheckKey(entry.address, port, check) for entry in (*table.destinations, *table.pending) for port in ports
+    )
 
 
 def carry_over(

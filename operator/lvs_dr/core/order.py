@@ -76,7 +76,7 @@ class Release:
         """Tell whether `address` may leave lo of `node`; if not, who is in the way."""
         tables = [self._world.tables[key] for key in sorted(self._world.tables_by_address.get(address, ()))]
         for table in tables:
-            if any(destination.node == node for destination in table.spec.destinations):
+            if any(each.node == node for each in (*table.spec.destinations, *table.spec.pending)):
                 return Verdict(False, Reason.IN_SERVICE, f"{table.key} sends to it")
         if self._behind is None:
             self._behind = self._who_is_behind()

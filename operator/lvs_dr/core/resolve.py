@@ -28,6 +28,7 @@ class Context(NamedTuple):
     group: str
     known: Mapping[str, TableDestination]  # in the table now, by RealServer
     nodes: frozenset[str]  # of `known`: they carry the VIP
+    pending: frozenset[str] | None  # RealServers that are pending in the table now; None = it is a new one
     director: str  # the Active one, "" = none
     on_link: tuple[Subnet, ...]  # of its interface; () = not known
     namespace_allowed: bool
@@ -39,6 +40,7 @@ class Judged(NamedTuple):
 
     member: Member
     destination: TableDestination | None = None
+    pending: TableDestination | None = None  # what it will be once it may enter
 
 
 _ABSENT = Verdict(False, Reason.WAITING_FOR_DIRECTOR, "the DirectorTable is about to be written")
@@ -60,6 +62,7 @@ def context(world: World, namespace: str, address: str, group: str, record: Tabl
         group=group,
         known={each.real_server: each for each in destinations},
         nodes=frozenset(each.node for each in destinations if each.node),
+        pending=frozenset(each.real_server for each in record.spec.pending) if record is not None else None,
         director=active,
         on_link=on_link,
         namespace_allowed=namespace_allowed(world, usable_group(world, group), namespace),
@@ -94,7 +97,9 @@ def _judge(ctx: Context, key: Key, real_server: RealServer, known: TableDestinat
         if verdict is _IN_SERVICE:
             return _entered(key, real_server, address)
     if known is None:
-        return Judged(Member(key, address, node, verdict))
+        pending = verdict.ok and _may_be_there(ctx, key, node)
+        entry = _destination(key, real_server, address) if pending else None
+        return Judged(Member(key, address, node, verdict), pending=entry)
     text = f"{verdict.message}; directors go on sending to {known.address}"
     member = Member(key, known.address, node, Verdict(verdict.ok, verdict.reason, text))
     return Judged(member, _destination(key, real_server, known.address))
@@ -110,13 +115,53 @@ def entered(member: Member) -> bool:
     return member.verdict.ok and member.verdict.reason in (Reason.IN_SERVICE, Reason.MAINTENANCE)
 
 
-def members(ctx: Context, keys: list[Key]) -> tuple[tuple[Member, ...], tuple[TableDestination, ...]]:
+def _may_be_there(ctx: Context, key: Key, node: str) -> bool:
+    """Tell whether directors may keep the real server, if they have it from a table of this name before this one.
+
+    A table that was deleted by mistake is made anew without destinations; its backends still carry the VIP. Nobody
+    becomes pending later: what a table has let go, directors must let go too.
+    """
+    if ctx.pending is not None and key.name not in ctx.pending:
+        return False
+    if not node:
+        return True
+    record = ctx.world.lvs_node(node)
+    if record is None or record.status is None or ctx.address not in record.status.loopback_addresses:
+        return False
+    return not record.spec.decided or ctx.address in record.spec.backend_addresses
+
+
+def _unreported(ctx: Context, keys: list[Key]) -> str:
+    """Return a node of the real servers whose live agent has not reported yet; "" when there is none."""
+    for key in keys:
+        real_server = ctx.world.real_servers[key]
+        node = real_server.node_name if isinstance(real_server, RealServer) else ""
+        if node in ctx.world.nodes and node not in ctx.world.silent:
+            record = ctx.world.lvs_node(node)
+            if record is None or record.status is None:
+                return node
+    return ""
+
+
+class Roll(NamedTuple):
+    """All real servers of a table: what to say of each, who is in, and who is about to enter."""
+
+    members: tuple[Member, ...]
+    destinations: tuple[TableDestination, ...]
+    pending: tuple[TableDestination, ...]
+    unreported: str  # a node whose live agent has not reported yet; "" = none
+
+
+def members(ctx: Context, keys: list[Key]) -> Roll:
     """Judge the selected RealServers (sorted) together: one for each address, and no more than IPVS is given."""
     found: list[Member] = []
     destinations: dict[str, TableDestination] = {}
+    waiting: list[TableDestination] = []
     owners: dict[str, str] = {}
     for key in keys:
-        member, destination = judge(ctx, key)
+        member, destination, pending = judge(ctx, key)
+        if pending is not None:
+            waiting.append(pending)
         if destination is not None:
             owner = owners.setdefault(destination.address, key.name)
             if owner == key.name:
@@ -127,7 +172,11 @@ def members(ctx: Context, keys: list[Key]) -> tuple[tuple[Member, ...], tuple[Ta
         found.append(member)
     if len(destinations) > MAXIMUM_DESTINATIONS:
         found, destinations = _cut(ctx, found, destinations)
-    return tuple(found), tuple(destinations.values())
+    later = {each.address: each for each in reversed(waiting) if each.address not in owners}
+    room = MAXIMUM_DESTINATIONS - len(destinations)
+    return Roll(
+        tuple(found), tuple(destinations.values()), tuple(reversed(later.values()))[:room], _unreported(ctx, keys)
+    )
 
 
 def _cut(
@@ -197,11 +246,9 @@ def _usable(ctx: Context, real_server: RealServer, address: str) -> Verdict:
     if not ctx.namespace_allowed:
         text = f"DirectorGroup {ctx.group} does not serve namespace {ctx.namespace} (its spec.allowedNamespaces)"
         return Verdict(False, Reason.NAMESPACE_NOT_ALLOWED, text)
-    if node:
-        record = ctx.world.lvs_node(node)
-        if record is None or record.status is None or node in ctx.world.silent:
-            text = f"node {node} has no lvs-agent reporting: check the DaemonSet's pods there"
-            return Verdict(False, Reason.NO_AGENT, text)
+    if node in ctx.world.silent:
+        text = f"node {node} has no lvs-agent reporting: check the DaemonSet's pods there"
+        return Verdict(False, Reason.NO_AGENT, text)
     if ctx.on_link and not any(each.holds(address) for each in ctx.on_link):
         where = f"director {ctx.director}'s interface" if ctx.director else "the directors' interfaces"
         text = (

@@ -71,6 +71,14 @@ class DirectorTableSpec(Struct, frozen=True, rename="camel", omit_defaults=True)
         tuple[TableDestination, ...],
         Meta(max_length=MAXIMUM_DESTINATIONS, description="Real servers, sorted by name."),
     ]
+    pending: Annotated[
+        tuple[TableDestination, ...],
+        Meta(
+            max_length=MAXIMUM_DESTINATIONS,
+            description="Real servers that are about to enter. A director does not add them, but one that has them "
+            "already (this object was deleted by mistake and made anew) keeps them.",
+        ),
+    ] = ()
     health_check: Annotated[
         TableHealthCheck | None, Meta(description="How destinations are checked; absent: they count as healthy.")
     ] = None

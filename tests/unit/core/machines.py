@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from lvs_dr.core.indexing import Kind
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus, TableReport, table_name
 from lvs_dr.core.objects import Key
+from lvs_dr.core.table import TableDestination
 from lvs_dr.core.world import TableRecord
 from tests.unit.core.worlds import Objects, status
 
@@ -26,6 +27,7 @@ class Machine:
     lo: frozenset[str] = frozenset()
     held: frozenset[str] = frozenset()
     programmed: dict[str, TableRecord] = field(default_factory=dict)
+    destinations: dict[str, frozenset[TableDestination]] = field(default_factory=dict)
     # agent
     uid: str = ""
     generation: int = 0
@@ -64,6 +66,11 @@ class Machine:
         kept = {name: record for name, record in self.programmed.items() if name in listed}
         mine = {n: r for n, r in self.tables.items() if role is not None and r.spec.director_group == role.group}
         self.programmed = kept | mine
+        before, self.destinations = self.destinations, {}
+        for name, record in self.programmed.items():
+            there = {(each.real_server, each.address) for each in before.get(name, ())}
+            stay = (each for each in record.spec.pending if (each.real_server, each.address) in there)
+            self.destinations[name] = frozenset((*record.spec.destinations, *stay))
         self.held = frozenset(role.addresses if role is not None else ())
 
     def look(self) -> None:
@@ -110,8 +117,8 @@ class Machine:
         """
         return [
             (each.node, record.spec.address, record.uid)
-            for record in self.programmed.values()
+            for name, record in self.programmed.items()
             if record.spec.address not in self.lo - self.held
-            for each in record.spec.destinations
+            for each in self.destinations[name]
             if each.node
         ]

@@ -103,6 +103,7 @@ def test_a_real_server_that_cannot_be_used_is_left_out_with_what_to_do(given: An
     """It harms only itself, and the message helps."""
     objects = serving()
     objects.put(node("mute", "192.0.2.60"), given)
+    objects.silence("mute", silent=True)
     converge_all_but_mute(objects)
     found = member(objects.decisions[WEB], "x").verdict
     assert (found.ok, found.reason) == (False, expected)
