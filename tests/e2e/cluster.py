@@ -175,6 +175,20 @@ class Cluster:
         """Return the names of the nodes that run agents."""
         return [name for name in self.nodes if not name.startswith("client")]
 
+    def release_hold(self) -> None:
+        """End the controller's hold of removals after definitions were replaced, as docs/operations.md says."""
+        self.scale_controller(0)
+        self.kubectl("-n", NAMESPACE, "annotate", "lease", "lvs-controller-leader", "lvs-operator.io/kinds-")
+        self.scale_controller(2)
+
+    def scale_controller(self, replicas: int) -> None:
+        """Set the number of controllers and wait until it is so."""
+        self.kubectl("-n", NAMESPACE, "scale", "deployment/lvs-controller", f"--replicas={replicas}")
+        if replicas:
+            self.rolled_out()
+        else:
+            wait_until(lambda: not self.controller_pods(), within=60)
+
     # Between tests
 
     def reset(self) -> None:

@@ -90,8 +90,8 @@ def test_a_node_reboots(cluster: Cluster, which: str) -> None:
 def test_deleted_crds_tear_nothing_down(cluster: Cluster, kinds: tuple[str, ...]) -> None:
     """CRDs deleted by mistake: serving nodes serve on, and after they are applied again all is managed again."""
     cluster.example()
-    before = cluster.ipvs(cluster.active().name)
     director = cluster.active().name
+    before = cluster.ipvs(director)
     with Traffic(cluster.lab, VIP, VIP_PORT) as traffic:
         cluster.kubectl("delete", "crd", *kinds, "--timeout=30s")
         cluster.connect(20)
@@ -99,6 +99,7 @@ def test_deleted_crds_tear_nothing_down(cluster: Cluster, kinds: tuple[str, ...]
         cluster.kubectl("apply", "--server-side", "-k", str(cluster.root / "crds"))
         wait_until(cluster.apply_example_again, within=30, every=1)
         cluster.healthy(2, 2, within=90)
+    cluster.release_hold()
     assert traffic.result is not None
     assert traffic.result.errors == {}
 
@@ -121,9 +122,7 @@ def test_a_deleted_lvsnode_tears_nothing_down(cluster: Cluster) -> None:
 def test_deleted_while_the_controller_was_down(cluster: Cluster) -> None:
     """What a user deletes while no controller runs is cleaned up when one runs again."""
     cluster.example()
-    cluster.kubectl("-n", "lvs-system", "scale", "deployment/lvs-controller", "--replicas=0")
-    wait_until(lambda: not cluster.controller_pods(), within=40)
+    cluster.scale_controller(0)
     cluster.kubectl("delete", "virtualservice,realserver", "--all")
-    cluster.kubectl("-n", "lvs-system", "scale", "deployment/lvs-controller", "--replicas=2")
+    cluster.scale_controller(2)
     wait_until(cluster.is_clean, within=60, every=0.5)
-    cluster.rolled_out()

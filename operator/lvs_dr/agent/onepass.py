@@ -16,6 +16,7 @@ from lvs_dr.agent.interface import director_interface, ledger_addresses
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.programmed import Programmed, services_of
 from lvs_dr.agent.seen import Done, Seen, Surroundings
+from lvs_dr.agent.succession import Succession
 from lvs_dr.agent.words import command
 from lvs_dr.core.arp_settings import arp_repairs
 from lvs_dr.core.desired import Desired, desired, in_service
@@ -65,6 +66,7 @@ class NodePass:
         self._clock = clock
         self.drift = Drift()
         self.programmed = Programmed()
+        self._succession = Succession()
         self._surroundings: Surroundings | None = None
         self._interface = ""
         self._checked: Mapping[str, DirectorTableSpec] | None = None
@@ -87,7 +89,8 @@ class NodePass:
         if force is None:
             return Seen(wanted, None, around)
         await self._release_first(spec, heard=wanted.heard)
-        tables = self._with_lingering(spec, force.tables)
+        inherited = self._succession.follow(force.tables, force.versions, self._clock())
+        tables = self._with_lingering(spec, inherited)
         actual = await self._read(spec, tables)
         self._check(tables, actual)
         goal = self._goal(spec, tables, wanted, around)
@@ -216,7 +219,7 @@ class NodePass:
         busy |= {op.key for op in unfinished if isinstance(op, ServiceOp)}
         busy |= {op.key.service for op in unfinished if isinstance(op, DestinationOp)}
         for name, table in tables.items():
-            if name not in force.tables:
+            if name not in force.tables or name in self._succession.unsettled:
                 busy |= services_of(table)
         paused = {name for name, table in force.tables.items() if table.paused}
         self.programmed.settle(force.tables, force.versions, busy=busy, untouched=paused)

@@ -1,7 +1,8 @@
 """The watches: kopf, used for its list+watch alone.
 
 `on.event` handlers write no annotations and no finalizers. kopf never tells about objects that were deleted while a
-watch was broken and then listed again, so each LIST that it makes after the first one asks for a LIST of ours.
+watch was broken and then listed again, nor of those that were deleted between our first LIST and its own. So each
+LIST that it makes asks for one of ours.
 """
 
 import itertools
@@ -97,12 +98,11 @@ def registry(
 ) -> kopf.OperatorRegistry:
     """Return the handlers: one login, one on.event for each watched kind.
 
-    `relisted` is told when a watch had to start anew, `vanished` when a kind is no longer served: kopf's watches then
-    end for good, though not always its operator.
+    `relisted` is told when a watch starts, for the first time or anew; `vanished` when a kind is no longer served:
+    kopf's watches then end for good, though not always its operator.
     """
     chosen = kopf.OperatorRegistry()
     by_path = {kind.collection: kind for kind in watched.WATCHED}
-    listed_once: set[str] = set()
 
     async def notice(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         response = await handler(request)
@@ -110,10 +110,8 @@ def registry(
         if kind is not None and response.status == HTTPStatus.NOT_FOUND:
             vanished(kind)
         elif kind is not None and "watch" not in request.url.query and response.status == HTTPStatus.OK:
-            if kind.kind in listed_once:
-                log.info("the watch of %s had to start anew", kind.kind)
-                relisted(kind)
-            listed_once.add(kind.kind)
+            log.debug("the watch of %s starts", kind.kind)
+            relisted(kind)
         return response
 
     @kopf.on.login(registry=chosen)

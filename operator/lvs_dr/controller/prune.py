@@ -1,6 +1,6 @@
 """Full LISTs: before anything is decided, once a minute, and whenever a watch had to start anew.
 
-They find what the watches have missed, deletions above all.
+They find what the watches have missed, deletions above all. The LIST that a watch begins with is followed by ours.
 """
 
 import asyncio

@@ -55,6 +55,8 @@ def _service(found: DirtySet, before: VirtualService | Invalid | None, after: Vi
         for each in (before, after):
             if isinstance(each, VirtualService):
                 found.services |= world.services_by_address.get(each.address, frozenset())
+                if each.meta.key not in world.tables:
+                    found.directors(each.director_group)  # they may be keeping a lost table for it
     if _selection(before) != _selection(after):
         for each in (before, after):
             if isinstance(each, VirtualService):

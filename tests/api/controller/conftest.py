@@ -8,16 +8,8 @@ import pytest
 from lvs_lab import controlplane
 from lvs_lab.controlplane import LocalControlPlane
 from lvs_lab.errors import ToolsMissing
-from tests.api.controller.controlled import (
-    BACKENDS,
-    DIRECTOR,
-    Agents,
-    Cluster,
-    Controller,
-    create_node,
-    prepare,
-    running,
-)
+from tests.api.controller.controlled import BACKENDS, DIRECTOR, Cluster, Controller, create_node, prepare, running
+from tests.api.controller.playing import Agents
 
 NODES = (DIRECTOR, *BACKENDS)
 
@@ -58,15 +50,21 @@ def empty(server: LocalControlPlane, cluster: Cluster) -> LocalControlPlane:
     return server
 
 
+@pytest.fixture
+def playing(empty: LocalControlPlane) -> Iterator[Agents]:
+    """Agents for a test that starts its own controllers."""
+    with Agents(empty, NODES) as agents:
+        yield agents
+
+
 @pytest.fixture(scope="module")
 def standing(own_server: LocalControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """A leading controller and live agents for all tests of a module that do not kill them."""
     own_server.start_api_server()
     Cluster(own_server).wipe()
-    agents = Agents(own_server, NODES).start()
-    with running(own_server, tmp_path_factory.mktemp("controller")) as process:
+    directory = tmp_path_factory.mktemp("controller")
+    with Agents(own_server, NODES) as agents, running(own_server, directory) as process:
         yield Standing(process.wait_leading(), agents)
-    agents.stop()
 
 
 @pytest.fixture

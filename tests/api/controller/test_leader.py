@@ -4,21 +4,13 @@ import signal
 from pathlib import Path
 
 from lvs_lab.controlplane import LocalControlPlane
-from tests.api.controller.controlled import (
-    BACKENDS,
-    DIRECTOR,
-    LEASES,
-    Agents,
-    Cluster,
-    eventually,
-    running,
-    stays,
-)
+from tests.api.controller.controlled import Cluster, eventually, running, stays
+from tests.api.controller.playing import LEASES, Agents
 
 
-def test_hand_over(cluster: Cluster, empty: LocalControlPlane, tmp_path: Path) -> None:
+def test_hand_over(cluster: Cluster, empty: LocalControlPlane, tmp_path: Path, playing: Agents) -> None:
     """A stopped leader is followed within seconds; a standby is ready and writes nothing."""
-    agents = Agents(empty, (DIRECTOR, *BACKENDS)).start()
+    del playing
     with running(empty, tmp_path, "one") as one, running(empty, tmp_path, "two") as two:
         one.wait_leading() if one.metric("lvs_controller_leading") else None
         eventually(lambda: one.leads() or two.leads())
@@ -33,7 +25,6 @@ def test_hand_over(cluster: Cluster, empty: LocalControlPlane, tmp_path: Path) -
         cluster.delete("RealServer", "storage-2")
         eventually(lambda: cluster.destinations() == ["storage-1"])
         cluster.remove_everything()
-    agents.stop()
 
 
 def test_killed_leader_is_followed(empty: LocalControlPlane, tmp_path: Path) -> None:

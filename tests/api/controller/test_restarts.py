@@ -8,8 +8,6 @@ from lvs_lab.controlplane import LocalControlPlane
 from tests.api.controller.controlled import (
     BACKENDS,
     DIRECTOR,
-    NAMESPACE,
-    Agents,
     Cluster,
     Controller,
     eventually,
@@ -18,13 +16,16 @@ from tests.api.controller.controlled import (
     token,
     write_kubeconfig,
 )
+from tests.api.controller.playing import NAMESPACE, Agents
 
 NODES = (DIRECTOR, *BACKENDS)
 
 
-def test_deletions_while_the_controller_was_down(cluster: Cluster, empty: LocalControlPlane, tmp_path: Path) -> None:
+def test_deletions_while_the_controller_was_down(
+    cluster: Cluster, empty: LocalControlPlane, tmp_path: Path, playing: Agents
+) -> None:
     """What a user deletes while no controller runs is cleaned up by the next one."""
-    agents = Agents(empty, NODES).start()
+    del playing
     with running(empty, tmp_path) as first:
         first.wait_leading()
         cluster.example()
@@ -47,12 +48,11 @@ def test_deletions_while_the_controller_was_down(cluster: Cluster, empty: LocalC
             cluster.remove_everything()
     finally:
         empty.plane.start_controller_manager()
-        agents.stop()
 
 
-def test_restart_changes_nothing(cluster: Cluster, empty: LocalControlPlane, tmp_path: Path) -> None:
+def test_restart_changes_nothing(cluster: Cluster, empty: LocalControlPlane, tmp_path: Path, playing: Agents) -> None:
     """A rolling upgrade of the controller makes no agent do anything."""
-    agents = Agents(empty, NODES).start()
+    del playing
     with running(empty, tmp_path) as first:
         first.wait_leading()
         cluster.example()
@@ -69,15 +69,16 @@ def test_restart_changes_nothing(cluster: Cluster, empty: LocalControlPlane, tmp
         after = [cluster.get("LVSNode", name) for name in NODES], cluster.get("DirectorTable", "webdav")
         assert after == before
         cluster.remove_everything()
-    agents.stop()
 
 
-def test_token_that_dies_is_read_again(cluster: Cluster, empty: LocalControlPlane, tmp_path: Path) -> None:
+def test_token_that_dies_is_read_again(
+    cluster: Cluster, empty: LocalControlPlane, tmp_path: Path, playing: Agents
+) -> None:
     """The kubelet renews the token's file; the old token stops working and the controller goes on without a restart."""
+    del playing
     for name in ("old", "new"):
         _pod(empty, name)
     kubeconfig = write_kubeconfig(empty, tmp_path, "rotated", token(empty, pod="old"))
-    agents = Agents(empty, NODES).start()
     controller = Controller(kubeconfig, tmp_path, "controller-1")
     try:
         controller.wait_leading()
@@ -94,7 +95,6 @@ def test_token_that_dies_is_read_again(cluster: Cluster, empty: LocalControlPlan
         assert controller.stop() == 0
     finally:
         controller.stop()
-        agents.stop()
 
 
 def _pod(server: LocalControlPlane, name: str) -> None:

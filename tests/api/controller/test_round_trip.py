@@ -7,8 +7,6 @@ from lvs_lab.controlplane import LocalControlPlane
 from tests.api.controller.controlled import (
     BACKENDS,
     DIRECTOR,
-    OURS,
-    Agents,
     Cluster,
     Controller,
     eventually,
@@ -16,6 +14,7 @@ from tests.api.controller.controlled import (
     service,
     stays,
 )
+from tests.api.controller.playing import OURS, Agents
 
 VIP = "192.168.35.100"
 

@@ -4,17 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from lvs_lab.controlplane import LocalControlPlane
-from tests.api.controller.controlled import (
-    BACKENDS,
-    DIRECTOR,
-    ROOT,
-    Agents,
-    Cluster,
-    Controller,
-    eventually,
-    running,
-    stays,
-)
+from tests.api.controller.controlled import BACKENDS, DIRECTOR, ROOT, Cluster, Controller, eventually, running, stays
+from tests.api.controller.playing import Agents
 
 NODES = (DIRECTOR, *BACKENDS)
 VIP = "192.168.35.100"
@@ -45,10 +36,10 @@ def ended(controller: Controller) -> bool:
     return controller.process.poll() is not None
 
 
-def test_kinds_are_waited_for(cluster: Cluster, empty: LocalControlPlane, tmp_path: Path) -> None:
+def test_kinds_are_waited_for(cluster: Cluster, empty: LocalControlPlane, tmp_path: Path, playing: Agents) -> None:
     """Installed before the CRDs, the controller waits, says so, and starts by itself when they come."""
+    del playing
     delete_definitions(empty, "directortables")
-    agents = Agents(empty, NODES).start()
     with running(empty, tmp_path) as controller:
         eventually(lambda: "waiting" in controller.log())
         status, text = controller.get("/readyz")
@@ -58,12 +49,13 @@ def test_kinds_are_waited_for(cluster: Cluster, empty: LocalControlPlane, tmp_pa
         cluster.example()
         eventually(cluster.ready)
         cluster.remove_everything()
-    agents.stop()
 
 
-def test_deleted_user_kind_takes_nothing_away(cluster: Cluster, empty: LocalControlPlane, tmp_path: Path) -> None:
+def test_deleted_user_kind_takes_nothing_away(
+    cluster: Cluster, empty: LocalControlPlane, tmp_path: Path, playing: Agents
+) -> None:
     """`kubectl delete crd virtualservices…` and putting it back later: every node keeps its VIPs throughout."""
-    agents = Agents(empty, NODES).start()
+    del playing
     with running(empty, tmp_path) as controller:
         controller.wait_leading()
         cluster.example()
@@ -86,12 +78,13 @@ def test_deleted_user_kind_takes_nothing_away(cluster: Cluster, empty: LocalCont
         cluster.example()
         eventually(cluster.ready, within=60)
         assert told(cluster) == before
-    agents.stop()
 
 
-def test_deleting_all_kinds_takes_nothing_away(cluster: Cluster, empty: LocalControlPlane, tmp_path: Path) -> None:
+def test_deleting_all_kinds_takes_nothing_away(
+    cluster: Cluster, empty: LocalControlPlane, tmp_path: Path, playing: Agents
+) -> None:
     """All CRDs deleted: new LVSNodes stay undecided until the objects are back, so that agents change nothing."""
-    agents = Agents(empty, NODES).start()
+    del playing
     with running(empty, tmp_path) as controller:
         controller.wait_leading()
         cluster.example()
@@ -113,7 +106,6 @@ def test_deleting_all_kinds_takes_nothing_away(cluster: Cluster, empty: LocalCon
         cluster.example()
         eventually(cluster.ready, within=60)
         assert told(cluster) == before
-    agents.stop()
 
 
 def _gives_up(cluster: Cluster, name: str, before: dict[str, tuple[Any, Any]]) -> bool:

@@ -273,10 +273,10 @@ class Simulation:
 
 
 def _sends(record: TableRecord, name: str, simulation: Simulation | None = None) -> bool:
-    """Tell whether the table sends to the node; with a simulation: although that does not carry the VIP."""
+    """Tell whether the table sends, or may go on sending, to the node; with a simulation: which lacks the VIP."""
     if simulation is not None and record.spec.address in simulation._lo(name):
         return False
-    return any(each.node == name for each in record.spec.destinations)
+    return any(each.node == name for each in (*record.spec.destinations, *record.spec.pending))
 
 
 def run(steps: list[tuple[int, int]]) -> None:
