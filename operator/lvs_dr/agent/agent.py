@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from msgspec import structs
 
@@ -21,7 +22,7 @@ from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.lease import LeaseKeeper
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.loop import POLL_SECONDS, RESYNC_SECONDS, Loop
-from lvs_dr.agent.metrics import Metrics
+from lvs_dr.agent.metrics import METRICS
 from lvs_dr.agent.onepass import NodePass
 from lvs_dr.agent.report import LEAST_GAP_SECONDS, LVSNODES, Reporter
 from lvs_dr.agent.seen import Seen
@@ -29,6 +30,7 @@ from lvs_dr.agent.telling import facts
 from lvs_dr.agent.watch import Watch
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.reasons import Reason
+from lvs_dr.process.metrics import Metrics
 from lvs_dr.vrrp.messages import Speaker
 
 log = logging.getLogger(__name__)
@@ -75,13 +77,11 @@ class Agent:
         self._stored = last_good
         self._speaker_repairs = speaker_repairs
         self._more = dict(more or {})
-        self.metrics = Metrics()
+        self.metrics = Metrics(METRICS)
         self.troubles: dict[str, str] = {}  # of parts other than the loop, for the report
         self.source = DesiredState(settings.node, wake=self.wake)
         self._tables = GroupWatch(client, self.source, idle=settings.watch_idle)
         self.in_force = InForce(settings.node)
-        self._checks = self.metrics.counter("lvs_agent_checks_total", "Health checks made.")
-        self._checks_failed = self.metrics.counter("lvs_agent_checks_failed_total", "Health checks that failed.")
         self.prober = Prober(changed=self.wake, counted=self._checked, connect=settings.connect)
         self.assigner = Assigner(speaker, wake=self.wake)
         self.node_pass = NodePass(
@@ -99,9 +99,11 @@ class Agent:
             resync=settings.resync,
             poll_every=settings.poll,
         )
-        self._writes = self.metrics.counter("lvs_agent_report_writes_total", "Writes of LVSNode.status.")
         self.reporter = Reporter(
-            client, settings.node, counted=lambda: self._writes(1.0), least_gap=settings.report_gap
+            client,
+            settings.node,
+            counted=partial(self.metrics.count, "lvs_agent_report_writes_total"),
+            least_gap=settings.report_gap,
         )
         self.lease = LeaseKeeper(
             client,
@@ -189,8 +191,8 @@ class Agent:
 
     async def _pass(self, deep: bool) -> None:  # noqa: FBT001 - the loop's only word
         seen = await self.node_pass.once(deep=deep)
-        self._applied(float(seen.done.carried_out))
-        self._refused(float(len(seen.done.failures)))
+        self.metrics.count("lvs_agent_operations_total", seen.done.carried_out)
+        self.metrics.count("lvs_agent_operations_failed_total", len(seen.done.failures))
         self._store.set()
         self._tell(seen)
 
@@ -214,15 +216,15 @@ class Agent:
 
     def _failed(self, text: str) -> None:
         """Say in the report that passes fail; the rest of it stays as it was last seen."""
-        self._failures(1.0)
+        self.metrics.count("lvs_agent_pass_failures_total")
         if self.source.present:
             before = self._status or LVSNodeStatus(agent_version=self._settings.version, boot_id=self._settings.boot_id)
             self.reporter.offer(with_trouble(before, text))
 
     def _checked(self, success: bool) -> None:  # noqa: FBT001 - a result
-        self._checks(1.0)
+        self.metrics.count("lvs_agent_checks_total")
         if not success:
-            self._checks_failed(1.0)
+            self.metrics.count("lvs_agent_checks_failed_total")
 
     # The last good state.
 
@@ -253,15 +255,12 @@ class Agent:
         return True
 
     def _declare(self) -> None:
-        gauge, counter = self.metrics.gauge, self.metrics.counter
-        gauge("lvs_agent_passes", "Passes made.", lambda: self.loop.passes)
-        gauge("lvs_agent_pass_seconds", "Seconds spent in passes.", lambda: self.loop.seconds)
-        self._applied = counter("lvs_agent_operations_total", "Changes made to the kernel.")
-        self._refused = counter("lvs_agent_operations_failed_total", "Changes that the kernel refused.")
-        self._failures = counter("lvs_agent_pass_failures_total", "Passes that failed.")
-        gauge("lvs_agent_repairs", "Drift repaired since the start.", self.repairs)
-        gauge("lvs_agent_held_addresses", "VIPs held as Active.", lambda: len(self.assigner.state.held))
-        gauge("lvs_agent_watch_restarts", "Watches opened again.", self._restarts)
+        gauge = self.metrics.gauge
+        gauge("lvs_agent_passes", lambda: self.loop.passes)
+        gauge("lvs_agent_pass_seconds", lambda: self.loop.seconds)
+        gauge("lvs_agent_repairs", self.repairs)
+        gauge("lvs_agent_held_addresses", lambda: len(self.assigner.state.held))
+        gauge("lvs_agent_watch_restarts", self._restarts)
 
     def _restarts(self) -> float:
         return self._node_watch.restarts + self._tables.restarts

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from lvs_dr.agent import logs
+from lvs_dr.process import logs
 
 COMMANDS = ("run", "cleanup", "show", "plan")
 EXIT_FAILED = 1

@@ -1,38 +1,20 @@
-"""Counters and gauges in Prometheus' text format: a dictionary, since the agent needs no more."""
+"""The agent's metrics."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Final
 
+from lvs_dr.process.metrics import Kind
 
-class Metrics:
-    """All metrics of the process. A gauge may be a function, read when it is asked for."""
-
-    def __init__(self) -> None:
-        self._help: dict[str, tuple[str, str]] = {}
-        self._values: dict[str, float] = {}
-        self._functions: dict[str, Callable[[], float]] = {}
-
-    def counter(self, name: str, text: str) -> Callable[[float], None]:
-        """Declare a counter and return the function that adds to it."""
-        self._help[name] = ("counter", text)
-        self._values[name] = 0.0
-
-        def add(amount: float = 1.0) -> None:
-            self._values[name] += amount
-
-        return add
-
-    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Declare a gauge that is read when it is asked for."""
-        self._help[name] = ("gauge", text)
-        self._functions[name] = read
-
-    def value(self, name: str) -> float:
-        """Return the value now."""
-        return self._functions[name]() if name in self._functions else self._values[name]
-
-    def text(self) -> str:
-        """Return everything in the exposition format."""
-        lines = []
-        for name, (kind, text) in self._help.items():
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", f"{name} {self.value(name):.10g}"]
-        return "\n".join(lines) + "\n"
+METRICS: Final[Mapping[str, Kind]] = {
+    "lvs_agent_checks_total": ("counter", "Health checks made."),
+    "lvs_agent_checks_failed_total": ("counter", "Health checks that failed."),
+    "lvs_agent_report_writes_total": ("counter", "Writes of LVSNode.status."),
+    "lvs_agent_passes": ("gauge", "Passes made."),
+    "lvs_agent_pass_seconds": ("gauge", "Seconds spent in passes."),
+    "lvs_agent_operations_total": ("counter", "Changes made to the kernel."),
+    "lvs_agent_operations_failed_total": ("counter", "Changes that the kernel refused."),
+    "lvs_agent_pass_failures_total": ("counter", "Passes that failed."),
+    "lvs_agent_repairs": ("gauge", "Drift repaired since the start."),
+    "lvs_agent_held_addresses": ("gauge", "VIPs held as Active."),
+    "lvs_agent_watch_restarts": ("gauge", "Watches opened again."),
+}

@@ -20,10 +20,10 @@ from lvs_dr.agent.kernel.node import NodeKernel
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.ledger import DamagedLedgerError, LedgerFile
 from lvs_dr.agent.main import version
-from lvs_dr.agent.metrics import Metrics
 from lvs_dr.agent.speaker import AddressHolder
-from lvs_dr.agent.web import StatusServer
 from lvs_dr.agent.wire import PacketWire
+from lvs_dr.process.metrics import Metrics
+from lvs_dr.process.web import StatusServer
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ async def _stay(listen: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with StatusServer(listen, healthy=lambda: "", ready=lambda: "", metrics=Metrics()):
+    async with StatusServer(listen, healthy=lambda: "", ready=lambda: "", metrics=Metrics({})):
         await stop.wait()
 
 

@@ -9,18 +9,18 @@ from lvs_dr.controller import watched
 from lvs_dr.controller.apiclient import Api
 from lvs_dr.controller.events import Recorder
 from lvs_dr.controller.guard import Guard
-from lvs_dr.controller.health import Readiness
 from lvs_dr.controller.intake import Intake
 from lvs_dr.controller.leader import Elector
-from lvs_dr.controller.metrics import Metrics
 from lvs_dr.controller.pending import Pending
 from lvs_dr.controller.polls import Polls
 from lvs_dr.controller.prune import Pruner
+from lvs_dr.controller.readiness import Readiness
 from lvs_dr.controller.reconcile import Reconciler
 from lvs_dr.controller.silence import Silence
 from lvs_dr.controller.status import StatusKeeper
 from lvs_dr.controller.store import Store
 from lvs_dr.controller.writer import Writer
+from lvs_dr.process.metrics import Metrics
 
 
 class Parts(NamedTuple):

@@ -15,9 +15,9 @@ from typing import NamedTuple, Protocol
 from lvs_dr.controller.apiclient import Api, Body
 from lvs_dr.controller.errors import ControllerError, NotFound
 from lvs_dr.controller.leader import micro_time
-from lvs_dr.controller.metrics import Metrics
 from lvs_dr.controller.watched import Watched
 from lvs_dr.core.objects import Key
+from lvs_dr.process.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

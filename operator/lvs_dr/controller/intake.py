@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from lvs_dr.controller import watched
-from lvs_dr.controller.metrics import Metrics
 from lvs_dr.controller.pending import Pending
 from lvs_dr.controller.silence import Silence
 from lvs_dr.controller.store import Change, Store, version_of
@@ -14,6 +13,7 @@ from lvs_dr.core.decisions import Dirty
 from lvs_dr.core.dirty import affected, silence_changed
 from lvs_dr.core.objects import DirectorGroup
 from lvs_dr.core.world import Cluster, NodeRecord
+from lvs_dr.process.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lvs_dr.controller import logs
 from lvs_dr.controller.errors import BadConfiguration
+from lvs_dr.process import logs
+from lvs_dr.process.web import listen_address
 
 DEFAULT_NAMESPACE = "lvs-system"
 DEFAULT_LISTEN = "0.0.0.0:9440"
-HIGHEST_PORT = 65535
+
+
+# kopf and its client tell every step otherwise.
+QUIET = ("kopf.objects", "kopf.activities", "kopf._core", "kopf._cogs", "aiohttp", "asyncio", "kubernetes")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,23 +45,15 @@ def parser() -> argparse.ArgumentParser:
         default=None,
         help="kubeconfig to use outside of a cluster (default: the pod's ServiceAccount)",
     )
-    chosen.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
-    chosen.add_argument("--log-format", choices=("text", "json"), default="text")
+    chosen.add_argument("--log-level", choices=logs.LEVELS, default="info")
+    chosen.add_argument("--log-format", choices=logs.FORMATS, default="text")
     return chosen
-
-
-def listen_address(text: str) -> tuple[str, int]:
-    """Split ADDRESS:PORT; an IPv6 address stands in brackets. Raises BadConfiguration."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > HIGHEST_PORT:
-        raise BadConfiguration(f"--listen {text}: expected ADDRESS:PORT")
-    return host.strip("[]"), int(port)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the controller."""
     chosen = parser().parse_args(arguments)
-    logs.configure(chosen.log_level, chosen.log_format)
+    logs.set_up(chosen.log_level, chosen.log_format, quiet=QUIET)
     try:
         code = asyncio.run(_run(chosen))
     except BadConfiguration as error:
@@ -71,9 +67,12 @@ async def _run(chosen: argparse.Namespace) -> int:
 
     gc.collect()
     gc.freeze()  # what was imported stays: collections need not look at it again
-    host, port = listen_address(chosen.listen)
+    try:
+        listen_address(chosen.listen)
+    except ValueError as error:
+        raise BadConfiguration(f"--listen {error}") from error
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
-    options = Options(namespace=chosen.namespace, host=host, port=port, identity=identity, kubeconfig=chosen.kubeconfig)
+    options = Options(namespace=chosen.namespace, listen=chosen.listen, identity=identity, kubeconfig=chosen.kubeconfig)
     return await Process(options).run()
 
 

@@ -17,11 +17,13 @@ from lvs_dr.controller.apiclient import Api
 from lvs_dr.controller.assembly import Parts, assemble
 from lvs_dr.controller.credentials import Credentials
 from lvs_dr.controller.discovery import wait_for_kinds
-from lvs_dr.controller.errors import ControllerError, KindsMissing, NotLeading
+from lvs_dr.controller.errors import BadConfiguration, ControllerError, KindsMissing, NotLeading
 from lvs_dr.controller.guard import ANNOTATION
-from lvs_dr.controller.health import HealthServer, Readiness
 from lvs_dr.controller.leader import ApiLease, Elector
-from lvs_dr.controller.metrics import Metrics
+from lvs_dr.controller.metrics import METRICS
+from lvs_dr.controller.readiness import Readiness
+from lvs_dr.process.metrics import Metrics
+from lvs_dr.process.web import StatusServer
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +38,7 @@ class Options(Struct, frozen=True):
     """What the command line says."""
 
     namespace: str
-    host: str
-    port: int
+    listen: str
     identity: str
     kubeconfig: Path | None = None
 
@@ -47,7 +48,7 @@ class Process:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._metrics = Metrics()
+        self._metrics = Metrics(METRICS)
         self._readiness = Readiness()
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -61,18 +62,26 @@ class Process:
         self._take_signals()
         credentials = Credentials(self._options.kubeconfig)
         api = await Api.connect(credentials)
-        health = HealthServer(self._readiness, self._metrics)
         elector = Elector(ApiLease(api, self._options.namespace), self._options.identity, time.monotonic)
         self._metrics.gauge("lvs_controller_leading", lambda: float(elector.elected.is_set() and elector.holds()))
+        listen = self._options.listen
+        server = StatusServer(listen, healthy=lambda: "", ready=self._readiness.text, metrics=self._metrics)
         try:
-            await health.start(self._options.host, self._options.port)
+            async with server:
+                await self._work(api, credentials, elector)
+        except OSError as error:
+            raise BadConfiguration(f"cannot listen on {listen}: {error.strerror or error}") from error
+        finally:
+            await api.close()
+        return self._code
+
+    async def _work(self, api: Api, credentials: Credentials, elector: Elector) -> None:
+        try:
             self._spawn("election", elector.run)
             self._spawn("leading", lambda: self._lead(api, credentials, elector))
             self._code = await self._until_the_end(elector)
         finally:
-            await self._shut_down(elector, health)
-            await api.close()
-        return self._code
+            await self._shut_down(elector)
 
     async def _until_the_end(self, elector: Elector) -> int:
         waits: list[asyncio.Future[Any]] = [
@@ -92,13 +101,12 @@ class Process:
             log.error("ending, to be started anew: the Lease is lost")
         return FAILED
 
-    async def _shut_down(self, elector: Elector, health: HealthServer) -> None:
+    async def _shut_down(self, elector: Elector) -> None:
         """Stop writing, hand the Lease over, then take the rest down."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await elector.release()
-        await health.stop()
         self._kopf_stop.set()
         if self._kopf is not None:
             await asyncio.wait([self._kopf], timeout=KOPF_STOP_SECONDS)

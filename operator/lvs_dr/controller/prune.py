@@ -10,8 +10,8 @@ from lvs_dr.controller import watched
 from lvs_dr.controller.apiclient import Api
 from lvs_dr.controller.errors import ControllerError, KindsMissing, NotFound
 from lvs_dr.controller.intake import Intake
-from lvs_dr.controller.metrics import Metrics
 from lvs_dr.controller.watched import Watched
+from lvs_dr.process.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from lvs_dr.controller import watched
 from lvs_dr.controller.errors import ApiError, ControllerError, KindsMissing, NotLeading, OwnerGone, Unreachable
 from lvs_dr.controller.guard import Guard, node_loss, table_loses
-from lvs_dr.controller.metrics import Metrics
 from lvs_dr.controller.pending import Item, Pending, merged
 from lvs_dr.controller.store import Store
 from lvs_dr.controller.watched import Watched
@@ -24,6 +23,7 @@ from lvs_dr.core.dirty import members_changed
 from lvs_dr.core.node import LVSNodeSpec, table_key
 from lvs_dr.core.objects import Invalid, Key, VirtualService
 from lvs_dr.core.world import TableRecord
+from lvs_dr.process.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from typing import NamedTuple, TypeVar
 from lvs_dr.controller import watched
 from lvs_dr.controller.errors import ControllerError, NotLeading
 from lvs_dr.controller.events import Recorder
-from lvs_dr.controller.metrics import Metrics
 from lvs_dr.controller.store import Status, Store
 from lvs_dr.controller.watched import Watched
 from lvs_dr.controller.writer import Writer
@@ -21,6 +20,7 @@ from lvs_dr.core import summary
 from lvs_dr.core.decisions import Dirty, TableDecision
 from lvs_dr.core.objects import Key
 from lvs_dr.core.status import DirectorGroupStatus, RealServerStatus, VirtualServiceStatus
+from lvs_dr.process.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -16,12 +16,12 @@ from lvs_dr.api import translate
 from lvs_dr.controller import watched
 from lvs_dr.controller.apiclient import Api, Body
 from lvs_dr.controller.errors import Conflict, NotFound, NotLeading, OwnerGone
-from lvs_dr.controller.metrics import Metrics
 from lvs_dr.controller.store import Change, Store
 from lvs_dr.controller.watched import Watched
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.objects import Key
 from lvs_dr.core.table import DirectorTableSpec
+from lvs_dr.process.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

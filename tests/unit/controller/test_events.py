@@ -4,8 +4,9 @@ from msgspec import Struct
 
 from lvs_dr.controller import watched
 from lvs_dr.controller.events import BURST, QUEUE, REFILL_PER_SECOND, Budget, Posting, Recorder
-from lvs_dr.controller.metrics import Metrics
+from lvs_dr.controller.metrics import METRICS
 from lvs_dr.core.objects import Key
+from lvs_dr.process.metrics import Metrics
 from tests.unit.controller.bodies import Clock, FakeApi
 
 WEB = Key("shop", "web")
@@ -30,7 +31,7 @@ def recorder(api: FakeApi, clock: Clock, metrics: Metrics) -> Recorder:
 async def test_repeated_event_is_counted_and_not_repeated() -> None:
     """A flapping check fills no list of Events: one with a count."""
     api = FakeApi()
-    chosen = recorder(api, Clock(), Metrics())
+    chosen = recorder(api, Clock(), Metrics(METRICS))
     for _ in range(3):
         chosen.record(watched.VIRTUAL_SERVICE, WEB, "uid-web", FLAP)
     await chosen.post_queued()
@@ -52,7 +53,7 @@ def test_budget_is_per_object_and_refills() -> None:
 
 async def test_dropped_events_are_counted() -> None:
     """Somebody who misses Events finds out why."""
-    metrics = Metrics()
+    metrics = Metrics(METRICS)
     chosen = recorder(FakeApi(), Clock(), metrics)
     for _ in range(int(BURST) + 5):
         chosen.record(watched.VIRTUAL_SERVICE, WEB, "uid-web", FLAP)

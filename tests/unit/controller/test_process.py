@@ -5,11 +5,12 @@ import logging
 
 import pytest
 
-from lvs_dr.controller.errors import BadConfiguration
-from lvs_dr.controller.health import Readiness
-from lvs_dr.controller.logs import JsonFormatter
-from lvs_dr.controller.main import listen_address, parser
-from lvs_dr.controller.metrics import Metrics
+from lvs_dr.controller.main import parser
+from lvs_dr.controller.metrics import METRICS
+from lvs_dr.controller.readiness import Readiness
+from lvs_dr.process.logs import JsonFormatter
+from lvs_dr.process.metrics import Metrics
+from lvs_dr.process.web import listen_address
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ def test_listen_address(text: str, expected: tuple[str, int]) -> None:
 @pytest.mark.parametrize("text", ["9440", ":9440", "host:", "host:x", "host:70000"])
 def test_bad_listen_address_is_named(text: str) -> None:
     """A typing error ends in one line, not in a traceback."""
-    with pytest.raises(BadConfiguration, match="ADDRESS:PORT"):
+    with pytest.raises(ValueError, match="ADDRESS:PORT"):
         listen_address(text)
 
 
@@ -46,10 +47,10 @@ def test_json_logs_are_one_object_a_line() -> None:
 
 def test_metrics_are_rendered_for_prometheus() -> None:
     """Values, labels and types as a scraper expects them."""
-    metrics = Metrics()
+    metrics = Metrics(METRICS)
     metrics.count("lvs_controller_writes_total", kind='a"b', verb="apply")
     metrics.gauge("lvs_controller_failing", lambda: 2.0)
-    text = metrics.render()
+    text = metrics.text()
     assert 'lvs_controller_writes_total{kind="a\\"b",verb="apply"} 1\n' in text
     assert "# TYPE lvs_controller_failing gauge\nlvs_controller_failing 2\n" in text
     assert metrics.value("process_resident_memory_bytes") > 2**20

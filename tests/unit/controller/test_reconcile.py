@@ -8,7 +8,7 @@ from lvs_dr.controller import watched
 from lvs_dr.controller.errors import KindsMissing, Unreachable
 from lvs_dr.controller.guard import DEFINITIONS, HOLD_SECONDS, Guard
 from lvs_dr.controller.intake import Intake
-from lvs_dr.controller.metrics import Metrics
+from lvs_dr.controller.metrics import METRICS
 from lvs_dr.controller.pending import Pending
 from lvs_dr.controller.reconcile import Reconciler
 from lvs_dr.controller.silence import Silence
@@ -16,6 +16,7 @@ from lvs_dr.controller.store import Store
 from lvs_dr.controller.watched import Watched
 from lvs_dr.controller.writer import Writer
 from lvs_dr.core.objects import Key
+from lvs_dr.process.metrics import Metrics
 from tests.unit.controller.bodies import Clock, FakeApi, metadata, node, real_server, virtual_service
 from tests.unit.controller.test_guard import definitions
 
@@ -27,7 +28,7 @@ class Bench:
     """All the parts that make a pass, on a fake API server, with one director and one backend."""
 
     def __init__(self) -> None:
-        self.api, self.clock, self.store, metrics = FakeApi(), Clock(), Store(), Metrics()
+        self.api, self.clock, self.store, metrics = FakeApi(), Clock(), Store(), Metrics(METRICS)
         definitions(self.api)
         self.pending = Pending(self.clock, jitter=lambda: 0.5)
         self.silence = Silence(self.clock)

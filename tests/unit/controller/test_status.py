@@ -3,10 +3,11 @@
 from lvs_dr.controller import watched
 from lvs_dr.controller.errors import Unreachable
 from lvs_dr.controller.events import Recorder
-from lvs_dr.controller.metrics import Metrics
+from lvs_dr.controller.metrics import METRICS
 from lvs_dr.controller.status import DETAIL_SECONDS, RETRY_SECONDS, URGENT_SECONDS, StatusKeeper
 from lvs_dr.controller.writer import Writer
 from lvs_dr.core.decisions import Dirty
+from lvs_dr.process.metrics import Metrics
 from tests.unit.controller.bodies import virtual_service
 from tests.unit.controller.test_reconcile import WEB, Bench
 
@@ -19,7 +20,7 @@ class StatusBench(Bench):
 
     def keeper(self) -> StatusKeeper:
         """Return one that shares everything."""
-        metrics = Metrics()
+        metrics = Metrics(METRICS)
         writer = Writer(self.api, self.store, lambda: True, self.intake.changed, metrics)
         return StatusKeeper(
             store=self.store,

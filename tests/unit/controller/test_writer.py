@@ -4,12 +4,13 @@ import pytest
 
 from lvs_dr.controller import watched
 from lvs_dr.controller.errors import NotLeading, OwnerGone, Unreachable
-from lvs_dr.controller.metrics import Metrics
+from lvs_dr.controller.metrics import METRICS
 from lvs_dr.controller.store import Change, Store
 from lvs_dr.controller.writer import Writer
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.objects import Key, OnFailure, Protocol
 from lvs_dr.core.table import DirectorTableSpec, TablePort
+from lvs_dr.process.metrics import Metrics
 from tests.unit.controller.bodies import FakeApi, node, virtual_service
 
 WEB = Key("shop", "web")
@@ -27,7 +28,7 @@ class Bench:
         self.store = Store()
         self.leads = True
         self.changes: list[Change] = []
-        self.writer = Writer(self.api, self.store, lambda: self.leads, self.changes.append, Metrics())
+        self.writer = Writer(self.api, self.store, lambda: self.leads, self.changes.append, Metrics(METRICS))
         self.api.hold(SERVICE, virtual_service())
         self.api.hold(NODE, node("one"))
 

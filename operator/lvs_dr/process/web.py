@@ -6,12 +6,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
-from lvs_dr.agent.metrics import Metrics
+from lvs_dr.process.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 Check = Callable[[], str]  # "" = all is well, else what is not
 
+HIGHEST_PORT = 65535
 REQUEST_SECONDS = 5.0
 REQUEST_BYTES = 8 * 1024
 CONNECTIONS = 32  # at the same time; more are closed at once
@@ -21,13 +22,22 @@ _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 _REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
 
+def listen_address(text: str) -> tuple[str, int]:
+    """Split ADDRESS:PORT; an IPv6 address stands in brackets. Raises ValueError with a text for people."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > HIGHEST_PORT:
+        raise ValueError(f"{text}: expected ADDRESS:PORT, for example 0.0.0.0:9440")
+    return host.strip("[]"), int(port)
+
+
 class StatusServer:
-    """Answers probes while the process runs. Use as `async with`; raises OSError if the address is taken."""
+    """Answers probes while the process runs. Use as `async with`.
+
+    Raises ValueError for a `listen` that is not ADDRESS:PORT, OSError if the address is taken.
+    """
 
     def __init__(self, listen: str, *, healthy: Check, ready: Check, metrics: Metrics) -> None:
-        host, _, port = listen.rpartition(":")
-        self._host = host.strip("[]")
-        self._port = int(port)
+        self._host, self._port = listen_address(listen)
         self._checks = {"/healthz": healthy, "/readyz": ready}
         self._metrics = metrics
         self._server: asyncio.Server | None = None

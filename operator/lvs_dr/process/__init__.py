@@ -1,0 +1,1 @@
+"""What every process of ours has: log lines, metrics, and the pages that probes ask for."""
