@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lvs_dr.process import logs
+from lvs_dr.process.web import listen_address
 
 COMMANDS = ("run", "cleanup", "show", "plan")
 EXIT_FAILED = 1
@@ -64,9 +65,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _listen(text: str) -> str:
-    host, colon, port = text.rpartition(":")
-    if not (colon and host and port.isdigit() and int(port) < 65536):  # noqa: PLR2004
-        raise argparse.ArgumentTypeError(f"{text!r} is not ADDRESS:PORT")
+    try:
+        listen_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return text
 
 

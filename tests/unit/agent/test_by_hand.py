@@ -172,7 +172,7 @@ def test_mistakes_are_answered_in_words(tmp_path: Path) -> None:
         (run(*files), 1, "set NODE_NAME or --node-name"),
         (run("run", "--node-name", "n", *files), 1, "name the server with --api-server"),
         (run("plan", *files), 1, "has an agent run here?"),
-        (run("run", "--listen", "9441"), 2, "is not ADDRESS:PORT"),
+        (run("run", "--listen", "9441"), 2, "expected ADDRESS:PORT"),
     ]
     for done, code, text in cases:
         assert (done.returncode, text in done.stderr) == (code, True), done.stderr
