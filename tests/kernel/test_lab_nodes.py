@@ -242,8 +242,9 @@ def test_host_network_is_untouched() -> None:
 
 
 OWNER = """
-import sys, time
+import signal, sys, time
 from lvs_lab import Lab, NodeSpec
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 lab = Lab.start(nodes=[NodeSpec(name="left", octet=11), NodeSpec(name="right", octet=12)], kubernetes=False)
 answer = lab.nodes["left"].run("ping", "-c", "1", lab.nodes["right"].lan_address).stdout
 print(lab.run_dir, "1 received" in answer, flush=True)
@@ -268,7 +269,10 @@ def test_lab_ends_with_its_owner(number: signal.Signals) -> None:
         run_dir = Path(owner.stdout.readline().split()[0])
         assert len(kernels_of(run_dir)) >= 2
         owner.send_signal(number)
-        owner.wait(20)
+        try:
+            owner.wait(20)
+        finally:
+            owner.kill()
         wait_until_gone(run_dir)
 
 
