@@ -88,7 +88,7 @@ def test_a_vip_is_probed_for_announced_and_reachable(holder: Node, peer: Node) -
     assert probes.count() == 3
     assert gratuitous.count() >= 6, "request and reply, several times"
     assert advertisements.count() >= 3
-    assert state["seconds"] < 1.5, "half a second of probing, and the announcement"
+    assert state["seconds"] < 5, "three probes, a short wait, and the announcement"
     assert f"{VIP}/32 scope global" in addresses(holder)
     assert "deprecated" in addresses(holder)
     assert holder.mac in peer.run("ip", "neigh", "show", VIP, "dev", "eth0").stdout
