@@ -5,13 +5,44 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from lvs_dr.core.objects import Key
-from lvs_dr.core.table import Address, Feature, Name
+from lvs_dr.core.table import Address, Feature, Name, TableTunnel
 
 MAXIMUM_ADDRESSES = 4096
 MAXIMUM_TABLES = 4096
 MAXIMUM_EXCEPTIONS = 64  # per table
 
 TableName = Annotated[str, Meta(min_length=3, max_length=317, description="namespace/name of a DirectorTable.")]
+
+
+FEATURE_IPVS_SETTINGS = "ipvs-settings"
+FEATURE_TUNNELS = "tunnels"
+
+Timeout = Annotated[int, Meta(ge=1, le=2678400)]
+
+
+class IpvsSysctl(Struct, frozen=True, rename="camel"):
+    """A sysctl below net.ipv4.vs."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=63, description="Name below net.ipv4.vs.")]
+    value: Annotated[int, Meta(ge=0, le=2147483647, description="Value it must have.")]
+
+
+class DirectorSettings(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Settings of the whole network namespace's IPVS; what is absent is left as it is on the node."""
+
+    tcp_seconds: Annotated[Timeout | None, Meta(description="Idle seconds after which TCP is forgotten.")] = None
+    tcp_fin_seconds: Annotated[Timeout | None, Meta(description="The same after a FIN.")] = None
+    udp_seconds: Annotated[Timeout | None, Meta(description="The same for UDP.")] = None
+    sysctls: Annotated[
+        tuple[IpvsSysctl, ...], Meta(max_length=32, description="Sysctls below net.ipv4.vs, sorted by name.")
+    ] = ()
+
+
+class BackendTunnel(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A tunnel that ends on this node: the agent keeps a device of its own for it."""
+
+    address: Annotated[Address, Meta(description="The node's address that directors send to (RIP).")]
+    tunnel: Annotated[TableTunnel, Meta(description="Encapsulation.")]
 
 
 class DirectorRole(Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -41,6 +72,9 @@ class DirectorRole(Struct, frozen=True, rename="camel", omit_defaults=True):
             max_length=MAXIMUM_ADDRESSES, description="VIPs that this node holds and announces (it is Active for them)."
         ),
     ] = ()
+    settings: Annotated[
+        DirectorSettings | None, Meta(description="Settings of IPVS on this node; absent: left as they are.")
+    ] = None
 
 
 class Releasing(Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -66,6 +100,10 @@ class LVSNodeSpec(Struct, frozen=True, rename="camel", omit_defaults=True):
     backend_addresses: Annotated[
         tuple[Address, ...],
         Meta(max_length=MAXIMUM_ADDRESSES, description="VIPs the node carries on lo as a real server, sorted."),
+    ] = ()
+    backend_tunnels: Annotated[
+        tuple[BackendTunnel, ...],
+        Meta(max_length=256, description="Tunnels that end on this node as a real server, sorted."),
     ] = ()
     paused: Annotated[bool, Meta(description="The agent checks and reports but writes nothing to the kernel.")] = False
     requires: Annotated[
@@ -129,6 +167,18 @@ class Problem(Struct, frozen=True, rename="camel", omit_defaults=True):
     address: Annotated[str, Meta(max_length=45, description="VIP it is about; empty: the node.")] = ""
 
 
+class IpvsReport(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The kernel's IPVS as a whole, and what in it is not ours."""
+
+    connection_table_size: Annotated[int, Meta(ge=0, description="Slots of the connection table (conn_tab_bits).")] = 0
+    connections: Annotated[int, Meta(ge=0, description="Connections of our services when last looked at.")] = 0
+    foreign_services: Annotated[int, Meta(ge=0, description="IPVS services that are not ours.")] = 0
+    foreign: Annotated[
+        tuple[Annotated[str, Meta(max_length=80)], ...],
+        Meta(max_length=8, description="Some of them, for example TCP 192.0.2.1:443."),
+    ] = ()
+
+
 class LVSNodeStatus(Struct, frozen=True, rename="camel", omit_defaults=True):
     """What the node is, as its agent sees it."""
 
@@ -147,6 +197,9 @@ class LVSNodeStatus(Struct, frozen=True, rename="camel", omit_defaults=True):
         tuple[Address, ...],
         Meta(max_length=MAXIMUM_ADDRESSES, description="VIPs on lo now, with ARP settings and guard route in place."),
     ] = ()
+    tunnels: Annotated[
+        tuple[BackendTunnel, ...], Meta(max_length=256, description="Tunnels that are ready to receive, sorted.")
+    ] = ()
     interfaces: Annotated[
         tuple[InterfaceReport, ...], Meta(max_length=64, description="The node's own global addresses.")
     ] = ()
@@ -157,6 +210,7 @@ class LVSNodeStatus(Struct, frozen=True, rename="camel", omit_defaults=True):
         tuple[TableReport, ...], Meta(max_length=MAXIMUM_TABLES, description="DirectorTables in this kernel, sorted.")
     ] = ()
     problems: Annotated[tuple[Problem, ...], Meta(max_length=64, description="What is wrong on this node.")] = ()
+    ipvs: Annotated[IpvsReport | None, Meta(description="IPVS on this node; absent when it does not direct.")] = None
     repairs: Annotated[int, Meta(ge=0, description="Drift repaired since the agent started.")] = 0
 
 

@@ -36,6 +36,30 @@ class OnFailure(StrEnum):
     QUIESCE = "Quiesce"
 
 
+class ForwardingMethod(StrEnum):
+    """How a director passes a packet on to a real server."""
+
+    DIRECT_ROUTING = "DirectRouting"
+    TUNNEL = "Tunnel"
+    MASQUERADE = "Masquerade"
+
+
+class TunnelType(StrEnum):
+    """Encapsulation of `ForwardingMethod.TUNNEL`."""
+
+    IPIP = "IPIP"
+    GRE = "GRE"
+    GUE = "GUE"
+
+
+class TunnelChecksum(StrEnum):
+    """Checksum of the outer header of a GRE or GUE tunnel."""
+
+    NONE = "None"
+    CHECKSUM = "Checksum"
+    REMOTE = "RemoteChecksum"  # GUE only
+
+
 class RealServerState(StrEnum):
     """Whether a real server takes new connections."""
 
@@ -79,11 +103,12 @@ class Metadata(Struct, frozen=True):
 
 
 class Port(Struct, frozen=True, order=True):
-    """A port that clients connect to; real servers listen on the same one (direct routing cannot rewrite)."""
+    """A port that clients connect to; real servers listen on the same one (only masquerading can rewrite it)."""
 
-    port: int
+    port: int  # 0 = every port that no other service has (anyPort)
     protocol: Protocol = Protocol.TCP
     name: str = ""
+    target_port: int = 0  # real server's port, Masquerade only; 0 = the same
 
 
 class HealthCheck(Struct, frozen=True):
@@ -93,19 +118,61 @@ class HealthCheck(Struct, frozen=True):
     timeout_seconds: int = 1
     rise: int = 2
     fall: int = 3
+    port: int = 0  # 0 = the service's own (its target port)
+
+
+class Tunnel(Struct, frozen=True):
+    """How packets are encapsulated on their way to a real server."""
+
+    type: TunnelType = TunnelType.IPIP
+    port: int = 0  # UDP port, GUE only
+    checksum: TunnelChecksum = TunnelChecksum.NONE
+
+
+class Persistence(Struct, frozen=True):
+    """Connections of one client (or of one network of clients) go to one real server for a time."""
+
+    timeout_seconds: int
+    prefix_length: int  # 32 or 128: each client alone
+    engine: str = ""  # "" or "sip"
+
+
+class ConnectionLimits(Struct, frozen=True):
+    """From `upper` connections on a destination gets no new ones until it has fewer than `lower`; 0 = no limit."""
+
+    upper: int = 0
+    lower: int = 0
+
+
+class Override(Struct, frozen=True):
+    """What one VirtualService changes about one of its RealServers; None: as it is otherwise."""
+
+    real_server: str
+    weight: int | None = None
+    forwarding: ForwardingMethod | None = None
+    tunnel: Tunnel | None = None
+    limits: ConnectionLimits | None = None
 
 
 class VirtualService(Struct, frozen=True):
-    """A VIP with ports, balanced over the selected real servers."""
+    """A VIP with ports (or a firewall mark), balanced over the selected real servers."""
 
     meta: Metadata
     director_group: str
     address: str
-    ports: tuple[Port, ...]
+    ports: tuple[Port, ...]  # empty with a firewall mark
     scheduler: str
     selector: Selector
     health_check: HealthCheck | None
     on_failure: OnFailure
+    firewall_mark: int = 0  # 0 = none: the ports say which packets
+    scheduler_flags: tuple[str, ...] = ()  # sh-fallback, sh-port, mh-fallback, mh-port; sorted
+    persistence: Persistence | None = None
+    one_packet: bool = False
+    forwarding: ForwardingMethod = ForwardingMethod.DIRECT_ROUTING
+    tunnel: Tunnel | None = None  # for Tunnel; None = IPIP
+    overrides: tuple[Override, ...] = ()  # sorted by name
+    quiesce_seconds: int = 60  # how long a destination that leaves is quiesced for its live connections at most
 
 
 class RealServer(Struct, frozen=True):
@@ -116,6 +183,7 @@ class RealServer(Struct, frozen=True):
     addresses: tuple[str, ...]  # at most one per family; empty = taken from the node
     weight: int
     state: RealServerState
+    limits: ConnectionLimits = ConnectionLimits()
 
 
 class InterfaceChoice(Struct, frozen=True):
@@ -123,6 +191,18 @@ class InterfaceChoice(Struct, frozen=True):
 
     name: str = ""
     subnet: str = ""  # CIDR
+
+
+class IpvsSettings(Struct, frozen=True):
+    """Settings of IPVS that hold for a whole network namespace; None = as it is on the node, not ours.
+
+    Timeouts are seconds (ipvsadm --set); the others are sysctls below net.ipv4.vs.
+    """
+
+    tcp_seconds: int | None = None
+    tcp_fin_seconds: int | None = None
+    udp_seconds: int | None = None
+    sysctls: tuple[tuple[str, int], ...] = ()  # name below net.ipv4.vs -> value; sorted
 
 
 class DirectorGroup(Struct, frozen=True):
@@ -133,6 +213,7 @@ class DirectorGroup(Struct, frozen=True):
     interface: InterfaceChoice
     allowed_addresses: tuple[str, ...]  # CIDRs; empty = the on-link subnets of the directors' interfaces
     allowed_namespaces: Selector | None  # None = all
+    ipvs: IpvsSettings = IpvsSettings()
 
 
 class Invalid(Struct, frozen=True):

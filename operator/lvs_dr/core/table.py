@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from lvs_dr.core.objects import OnFailure, Protocol
+from lvs_dr.core.objects import ForwardingMethod, OnFailure, Protocol, TunnelChecksum, TunnelType
 
 MAXIMUM_DESTINATIONS = 1024
 MAXIMUM_PORTS = 32
@@ -17,16 +17,29 @@ Name = Annotated[str, Meta(min_length=1, max_length=253)]
 Address = Annotated[str, Meta(min_length=2, max_length=45)]
 Feature = Annotated[str, Meta(min_length=1, max_length=63)]
 
+# What `requires` of a table may name.
+FEATURE_FORWARDING = "forwarding-methods"  # destinations name a forwarding method other than DirectRouting
+FEATURE_FIREWALL_MARK = "firewall-mark"
+FEATURE_ANY_PORT = "any-port"
+FEATURE_SERVICE_OPTIONS = "service-options"  # flags, persistence, one-packet, limits, target ports, check ports
 
-class TablePort(Struct, frozen=True, rename="camel"):
+
+class TablePort(Struct, frozen=True, rename="camel", omit_defaults=True):
     """A port of the virtual service."""
 
-    port: Annotated[int, Meta(ge=1, le=65535, description="Port number, the same on the VIP and on every real server.")]
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port number on the VIP; 0: every port of the protocol.")]
     protocol: Annotated[Protocol, Meta(description="Transport protocol: TCP, UDP or SCTP.")]
+    target_port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port of the real servers (Masquerade only); 0: the same as port.")
+    ] = 0
 
 
-class TcpCheck(Struct, frozen=True, rename="camel"):
+class TcpCheck(Struct, frozen=True, rename="camel", omit_defaults=True):
     """A TCP connect to the destination's address and port."""
+
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port to connect to; 0: the service's own on the real server.")
+    ] = 0
 
 
 class TableHealthCheck(Struct, frozen=True, rename="camel"):
@@ -43,7 +56,27 @@ class TableHealthCheck(Struct, frozen=True, rename="camel"):
     fall: Annotated[int, Meta(ge=1, le=100, description="Failures in a row that take a destination out.")]
 
 
-class TableDestination(Struct, frozen=True, rename="camel"):
+class TableTunnel(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """How packets to a real server are encapsulated."""
+
+    type: Annotated[TunnelType, Meta(description="Encapsulation: IPIP, GRE or GUE.")] = TunnelType.IPIP
+    port: Annotated[int, Meta(ge=0, le=65535, description="UDP port of a GUE tunnel; 0 for the others.")] = 0
+    checksum: Annotated[TunnelChecksum, Meta(description="Checksum of the outer header: GRE and GUE.")] = (
+        TunnelChecksum.NONE
+    )
+
+
+class TablePersistence(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Connections of one client go to one destination for a time."""
+
+    timeout_seconds: Annotated[int, Meta(ge=1, le=2678400, description="Seconds after a client's last connection.")]
+    prefix_length: Annotated[
+        int, Meta(ge=1, le=128, description="Clients with this many equal leading address bits count as one.")
+    ]
+    engine: Annotated[str, Meta(max_length=15, description="Persistence engine, for example sip; empty: none.")] = ""
+
+
+class TableDestination(Struct, frozen=True, rename="camel", omit_defaults=True):
     """One real server of the virtual service."""
 
     real_server: Annotated[Name, Meta(description="Name of the RealServer, in the table's namespace.")]
@@ -52,6 +85,18 @@ class TableDestination(Struct, frozen=True, rename="camel"):
     node: Annotated[
         str, Meta(max_length=253, description="Node it runs on; empty for a machine outside the cluster.")
     ] = ""
+    forwarding: Annotated[ForwardingMethod, Meta(description="How packets are passed on to it.")] = (
+        ForwardingMethod.DIRECT_ROUTING
+    )
+    tunnel: Annotated[TableTunnel | None, Meta(description="Encapsulation, set exactly when forwarding is Tunnel.")] = (
+        None
+    )
+    upper: Annotated[
+        int, Meta(ge=0, le=4294967295, description="Connections from which on it gets no new ones; 0: no limit.")
+    ] = 0
+    lower: Annotated[
+        int, Meta(ge=0, le=4294967295, description="Connections below which it gets new ones again; 0: 3/4 of upper.")
+    ] = 0
 
 
 class DirectorTableSpec(Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -62,7 +107,9 @@ class DirectorTableSpec(Struct, frozen=True, rename="camel", omit_defaults=True)
         int, Meta(ge=1, description="Generation of the VirtualService that this table was compiled from.")
     ]
     address: Annotated[Address, Meta(description="Virtual IP address (VIP).")]
-    ports: Annotated[tuple[TablePort, ...], Meta(min_length=1, max_length=MAXIMUM_PORTS, description="Ports served.")]
+    ports: Annotated[
+        tuple[TablePort, ...], Meta(max_length=MAXIMUM_PORTS, description="Ports served; none with a firewall mark.")
+    ]
     scheduler: Annotated[str, Meta(min_length=1, max_length=16, description="IPVS scheduler, as ipvsadm names it.")]
     on_failure: Annotated[
         OnFailure, Meta(description="Remove a failed destination from IPVS, or quiesce it (weight 0).")
@@ -82,6 +129,19 @@ class DirectorTableSpec(Struct, frozen=True, rename="camel", omit_defaults=True)
     health_check: Annotated[
         TableHealthCheck | None, Meta(description="How destinations are checked; absent: they count as healthy.")
     ] = None
+    firewall_mark: Annotated[
+        int, Meta(ge=0, le=4294967295, description="Packets with this mark are balanced, whatever their port; 0: none.")
+    ] = 0
+    scheduler_flags: Annotated[
+        tuple[Annotated[str, Meta(max_length=15)], ...],
+        Meta(max_length=4, description="Scheduler flags as ipvsadm names them, for example sh-port; sorted."),
+    ] = ()
+    persistence: Annotated[TablePersistence | None, Meta(description="Persistence; absent: none.")] = None
+    one_packet: Annotated[bool, Meta(description="Each UDP packet is balanced on its own.")] = False
+    quiesce_seconds: Annotated[
+        int,
+        Meta(ge=0, le=86400, description="Seconds a destination that leaves is quiesced for its connections at most."),
+    ] = 60
     paused: Annotated[bool, Meta(description="Agents check but write nothing to the kernel for this table.")] = False
     requires: Annotated[
         tuple[Feature, ...],

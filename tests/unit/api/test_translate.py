@@ -205,7 +205,7 @@ def test_compiled_objects_read_back_as_they_were_written() -> None:
 def test_fields_of_a_newer_version_are_ignored() -> None:
     """An older controller beside newer objects goes on with what it knows."""
     assert service(sorryServer="192.0.2.99") == service()
-    record = translate.table_record(body(translate.spec_body(TABLE) | {"persistence": {"timeoutSeconds": 9}}))
+    record = translate.table_record(body(translate.spec_body(TABLE) | {"sorryServer": "192.0.2.9"}))
     assert record is not None
     assert (record.spec, record.owner_uid) == (TABLE, "")
 
