@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 INTERPRETERS := 3.11 3.12 3.13
 SECTION ?=
 
-.PHONY: help demo lab lab-down test check unit real tools bench crds lock clean
+.PHONY: help demo lab lab-down test check unit tools bench crds lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +30,21 @@ lab: $(VENV)/ready ## Bring a cluster with the operator up and leave it running
 lab-down: $(VENV)/ready ## End the cluster that `make lab` left running
 	@$(LAB) down
 
-test: $(VENV)/ready ## Run every test, setting up what is missing (the unit tests run while the tools build)
+test: $(VENV)/ready ## Run every test, setting up what is missing
 	@$(LAB) preflight
-	@$(MAKE) -j2 tools unit-all
-	@$(MAKE) real
+	@$(MAKE) -j2 tools check
+	@$(MAKE) -j2 test-e2e test-rest
+
+# Two rows side by side, because most of an end-to-end test is waiting; each line of output says whose it is.
+NAMED = 2>&1 | (trap '' INT; exec sed --unbuffered "s/^/$(1) | /")
+
+.PHONY: test-e2e test-rest
+test-e2e:
+	@LVS_REQUIRE_ALL=1 $(PYTEST) tests/e2e -v --durations=5 $(call NAMED,e2e)
+test-rest:
+	@LVS_REQUIRE_ALL=1 $(PYTEST) tests/api tests/contract tests/kernel --durations=5 $(call NAMED,real)
+	@$(PYTEST) tests/unit -q $(call NAMED,unit)
+	@PYTHON_VENV=$(VENV) bash tests/unit-on-each-interpreter $(INTERPRETERS) $(call NAMED,unit)
 
 check: $(VENV)/ready ## Lint, types, layers, generated files
 	@$(BIN)/ruff format --check .
@@ -45,13 +56,6 @@ check: $(VENV)/ready ## Lint, types, layers, generated files
 
 unit: $(VENV)/ready ## Run the unit tests on this interpreter: seconds, needs nothing
 	@$(PYTEST) tests/unit -q
-
-.PHONY: unit-all
-unit-all: check unit # and on every other interpreter found
-	@PYTHON_VENV=$(VENV) bash tests/unit-on-each-interpreter $(INTERPRETERS)
-
-real: $(VENV)/ready ## Run the tests on a real API server and real kernels
-	@LVS_REQUIRE_ALL=1 $(PYTEST) tests/api tests/contract tests/kernel tests/e2e --durations=15
 
 tools: $(VENV)/ready ## Fetch and build what the lab needs into the user's cache
 	@$(LAB) tools
