@@ -14,6 +14,8 @@ from lvs_dr.core.kernel import (
     DestinationKey,
     DestinationOp,
     Failure,
+    GuePortKey,
+    GuePortOp,
     KernelState,
     Op,
     RouteKey,
@@ -23,9 +25,16 @@ from lvs_dr.core.kernel import (
     ServiceOp,
     SysctlKey,
     SysctlOp,
+    TimeoutKey,
+    TimeoutOp,
+    TunnelConfig,
+    TunnelKey,
+    TunnelOp,
     Verb,
 )
 from lvs_dr.core.node_order import blocked
+from lvs_dr.core.settings import SETTING_KEYS, TCP, TCP_FIN, UDP
+from lvs_dr.core.tunnels import MODULES, NAME_PREFIX
 
 SCHEDULERS = frozenset(("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"))
 
@@ -40,6 +49,14 @@ class FakeKernel:
         self.routes: set[RouteKey] = set()
         self.sysctls: dict[SysctlKey, str] = dict.fromkeys(ARP_KEYS, "0")
         self.connections: dict[DestinationKey, int] = {}
+        self.marks_seen: set[int] = set()  # firewall marks that packets have carried
+        self.slots = 4096
+        self.settings: dict[SysctlKey, str] = dict.fromkeys(SETTING_KEYS, "0")  # below net.ipv4.vs
+        self.timeouts: dict[TimeoutKey, int] = {TCP: 900, TCP_FIN: 120, UDP: 300}
+        self.tunnels: dict[TunnelKey, TunnelConfig] = {}
+        self.gue_ports: set[GuePortKey] = set()
+        self.modules: set[str] = set(MODULES)  # kinds of tunnel devices that it can make
+        self.has_fou = True
         self.links: dict[str, Interface] = {"lo": Interface(1, "lo", "", True, ())}
         self.gateways: set[str] = set()
         self.boot = "boot-1"
@@ -53,7 +70,7 @@ class FakeKernel:
 
     # What the agent calls
 
-    def read(self, addresses: frozenset[str], *, ipvs: bool) -> KernelState:
+    def read(self, addresses: frozenset[str], *, ipvs: bool, tunnels: bool = False, gue: bool = False) -> KernelState:
         """Return a copy of the state."""
         if self.read_error is not None:
             raise self.read_error
@@ -66,8 +83,17 @@ class FakeKernel:
             destinations=dict(self.destinations) if with_ipvs else {},
             addresses=told,
             routes=frozenset(self.routes),
-            sysctls=dict(self.sysctls),
+            sysctls={**self.sysctls, **self.settings} if with_ipvs else dict(self.sysctls),
+            timeouts=dict(self.timeouts) if with_ipvs else {},
+            tunnels={key: one for key, one in self.tunnels.items() if key.name.startswith(NAME_PREFIX)}
+            if tunnels
+            else {},
+            gue_ports=frozenset(self.gue_ports) if gue and self.has_fou else frozenset(),
             connections={key: self.connections.get(key, 0) for key in self.destinations} if with_ipvs else {},
+            silent_marks=frozenset(key for key in self.services if key.mark and key.mark not in self.marks_seen)
+            if with_ipvs
+            else frozenset(),
+            ipvs_slots=self.slots if with_ipvs else 0,
         )
 
     def apply(self, ops: Sequence[Op]) -> tuple[Failure, ...]:
@@ -134,7 +160,8 @@ class FakeKernel:
     def snapshot(self) -> tuple[object, ...]:
         """Return all state, to compare before and after."""
         return (
-            dict(self.services), dict(self.destinations), dict(self.addresses), set(self.routes), dict(self.sysctls)
+            dict(self.services), dict(self.destinations), dict(self.addresses), set(self.routes), dict(self.sysctls),
+            dict(self.settings), dict(self.timeouts), dict(self.tunnels), set(self.gue_ports),
         )  # fmt: skip
 
     # How each operation works
@@ -156,6 +183,15 @@ class FakeKernel:
             case SysctlOp():
                 code = code or self._sysctl(op)
                 failure = errors.sysctl_failure(op, code) if code else None
+            case TimeoutOp():
+                code = code or self._timeout(op)
+                failure = errors.timeout_failure(op, code) if code else None
+            case TunnelOp():
+                code = code or self._tunnel(op)
+                failure = errors.tunnel_failure(op, code) if code else None
+            case GuePortOp():
+                code = code or self._gue_port(op)
+                failure = errors.gue_failure(op, code) if code else None
         if not code:
             self.journal.append(op)
         return failure
@@ -225,7 +261,42 @@ class FakeKernel:
     def _sysctl(self, op: SysctlOp) -> int:
         if op.key in self.read_only:
             return errno.EROFS
+        if op.key in self.settings and self.has_ipvs:
+            self.settings[op.key] = op.value
+            return 0
         if op.key not in self.sysctls:
             return errno.ENOENT
         self.sysctls[op.key] = op.value
+        return 0
+
+    def _timeout(self, op: TimeoutOp) -> int:
+        if not self.has_ipvs:
+            return errno.ENOENT
+        if op.seconds:
+            self.timeouts[op.key] = op.seconds
+        return 0
+
+    def _tunnel(self, op: TunnelOp) -> int:
+        if op.verb is Verb.DELETE:
+            self.tunnels.pop(op.key, None)
+            return 0
+        assert op.config is not None
+        if op.config.kind not in self.modules:
+            return errno.EOPNOTSUPP
+        others = {key: one for key, one in self.tunnels.items() if key != op.key or op.verb is Verb.ADD}
+        if any(
+            (key == op.key and one[:3] != op.config[:3]) or (key != op.key and one[:2] == op.config[:2])
+            for key, one in others.items()
+        ):
+            return errno.EEXIST
+        self.tunnels[op.key] = op.config
+        return 0
+
+    def _gue_port(self, op: GuePortOp) -> int:
+        if op.verb is Verb.DELETE:
+            self.gue_ports.discard(op.key)
+            return 0
+        if not self.has_fou:
+            return errno.EAFNOSUPPORT
+        self.gue_ports.add(op.key)
         return 0

@@ -154,6 +154,25 @@ def test_removing_a_service_takes_its_destinations(kernel: Kernel) -> None:
     assert inside(key) not in read(kernel).destinations
 
 
+def test_a_mark_without_packets_is_silent(kernel: Kernel) -> None:
+    """A VirtualService by firewall mark would look ready although nobody marks its packets."""
+    marks = [ServiceKey("", 0, 0, 4711, family) for family in (2, 10)]
+    port = fresh()
+    ops = [ServiceOp(Verb.ADD, key, PLAIN6 if key.family == 10 else PLAIN) for key in (*marks, port)]
+    assert kernel.apply(ops) == ()
+    state = read(kernel)
+    assert set(marks) <= state.silent_marks
+    assert port not in state.silent_marks
+    assert kernel.apply([ServiceOp(Verb.DELETE, key) for key in marks]) == ()
+    assert not set(marks) & read(kernel).silent_marks
+
+
+def test_the_size_of_the_connection_table_is_told(kernel: Kernel) -> None:
+    """Nobody would see that a busy director has too small a table."""
+    assert read(kernel).ipvs_slots >= 256
+    assert kernel.read(frozenset(), ipvs=False).ipvs_slots == 0
+
+
 def test_editing_what_is_absent_is_a_failure(kernel: Kernel) -> None:
     """A change that did not happen would be reported as done."""
     key = fresh()
@@ -221,7 +240,7 @@ def test_guard_routes(kernel: Kernel) -> None:
 
 def test_sysctls(kernel: Kernel) -> None:
     """ARP settings could not be read, written or polled."""
-    assert read(kernel).sysctls.keys() == set(ARP_KEYS)
+    assert kernel.read(frozenset(), ipvs=False).sysctls.keys() == set(ARP_KEYS)
     before = kernel.read_sysctls()[ALL_IGNORE]
     assert kernel.apply([SysctlOp(Verb.SET, ALL_IGNORE, "1")]) == ()
     assert kernel.read_sysctls()[ALL_IGNORE] == "1"

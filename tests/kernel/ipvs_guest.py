@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from lvs_dr.agent.kernel.ipvs import Ipvs
 from lvs_dr.netlink import ipvs_decode as decode
 from lvs_dr.netlink import ipvs_encode as encode
 from lvs_dr.netlink.errors import FamilyMissing
@@ -65,11 +66,38 @@ def read() -> list[list[Any]]:
         ]
 
 
+def reader_read() -> dict[str, Any]:
+    """Read the whole table as the agent does, twice, and say where that differs from the codec."""
+    agent = Ipvs()
+    first, again = agent.read(), agent.read()
+    agent.close()
+    codec: dict[Any, Any] = {}
+    for key, _, destinations in read():
+        codec |= {((*key,), one.address, one.port): (*config,) for one, config in destinations}
+    found = {((*key.service,), key.address, key.port): (*config,) for key, config in again.destinations.items()}
+    return {
+        "same as the codec": found == codec and len(again.services) == len(read()),
+        "same again": (first.services, first.destinations) == (again.services, again.destinations),
+        "silent": sorted(key.mark for key in again.silent_marks),
+        "slots": again.slots,
+    }
+
+
+def send_marked(address: str, mark: int) -> None:
+    """Send a packet that carries a firewall mark, and wait until the kernel has added up its counters (2 s)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        sender.sendto(b"marked", (address, 9))
+    deadline = time.monotonic() + 10
+    while mark in reader_read()["silent"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
 def connections(service: list[Any]) -> list[list[Any]]:
-    """Read the connection counters of a service's destinations."""
+    """Read the active and inactive connections of a service's destinations."""
     with GenericNetlinkSocket(FAMILY_NAME) as ipvs:
         messages = ipvs.dump(encode.get_destinations(ServiceKey(*service)))
-    return [[key, counters] for key, counters in decode.parse_counters(messages).items()]
+    return [[one[:3], one[-2:]] for one in map(decode.parse_destination, messages)]
 
 
 def info() -> list[int] | str:
@@ -177,7 +205,9 @@ STEPS: dict[str, Callable[..., Any]] = {
     "pyroute2_read": pyroute2_read,
     "pyroute2_update": pyroute2_update,
     "read": read,
+    "reader_read": reader_read,
     "run": run,
+    "send_marked": send_marked,
     "speed": speed,
 }
 

@@ -270,7 +270,7 @@ def test_a_directors_own_address_is_read_back_as_written(lab: Lab) -> None:
     errors, found, counters = play(lab, add, ["read"], ["connections", WEB])
     assert errors == {}
     assert table(found) == {WEB: (PLAIN, {own: DIRECT})}
-    assert counters == [[[*own], [0, 0, 0]]]
+    assert counters == [[[*own], [0, 0]]]
 
 
 def test_pyroute2_update_deletes(lab: Lab) -> None:
@@ -310,6 +310,33 @@ def test_marks_use_all_32_bits(lab: Lab) -> None:
     errors, found, witness = play(lab, ["apply", ["new_service", key, PLAIN]], ["read"], ["pyroute2_read"])
     assert errors == {}
     assert table(found) == table(witness) == {key: (PLAIN, {})}
+
+
+def test_the_agents_reader_sees_the_kernels_table(lab: Lab) -> None:
+    """What the agent compares with what is wanted is what is there, on the first read and on every later one."""
+    adds = [
+        *(["new_service", each.key, each.config] for each in SERVICES),
+        *(["new_destination", each.service, each.key, each.config] for each in DESTINATIONS),
+    ]
+    errors, found = play(lab, ["apply", *adds], ["reader_read"])
+    assert errors == {}
+    assert (found["same as the codec"], found["same again"]) == (True, True)
+    assert found["silent"] == [7, 2147483647]
+    assert found["slots"] >= 256
+
+
+def test_a_mark_is_silent_until_its_first_packet(lab: Lab) -> None:
+    """The user who forgot to mark packets is told, and no longer when they come."""
+    mark = ServiceKey("", 0, 0, 7, V4)
+    own = DestinationKey("127.0.0.1", 0, V4)
+    add = ["apply", ["new_service", mark, PLAIN], ["new_destination", mark, own, DIRECT]]
+    address = ["run", "ip", "address", "add", "10.0.0.1/32", "dev", "lo"]
+    _, errors, before, _, after = play(
+        lab, address, add, ["reader_read"], ["send_marked", "10.0.0.1", 7], ["reader_read"]
+    )
+    assert errors == {}
+    assert before["silent"] == [7]
+    assert after["silent"] == []
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ NODE = "client-1"
 
 SCRIPT = """
 set -e
+$(cat /proc/sys/kernel/modprobe) fou
 ip link set lo up
 ip link add eth0 type dummy
 ip link set eth0 up
@@ -26,7 +27,7 @@ exec "$2" -B -m pytest tests/contract -q -p no:cacheprovider --lab=off
 def test_the_real_kernel_keeps_the_contract(lab: Lab) -> None:
     """Everything that is tested on the fake kernel would mean nothing."""
     argv = ["unshare", "--net", "sh", "-c", SCRIPT, "sh", str(REPOSITORY), sys.executable]
-    done = lab.nodes[NODE].run(*argv, timeout=180, check=False, env={"LVS_CONTRACT_KERNEL": "real"})
+    done = lab.nodes[NODE].run(*argv, timeout=600, check=False, env={"LVS_CONTRACT_KERNEL": "real"})
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None

@@ -13,7 +13,7 @@ from lvs_dr.agent.apiclient import ApiClient
 from lvs_dr.agent.assigner import Assigner
 from lvs_dr.agent.desired import DesiredState
 from lvs_dr.agent.door import KernelDoor
-from lvs_dr.agent.facts import MAXIMUM_PROBLEMS, problem, status
+from lvs_dr.agent.facts import MAXIMUM_PROBLEMS, TableReports, problem, status
 from lvs_dr.agent.groupwatch import GroupWatch
 from lvs_dr.agent.health import tcp
 from lvs_dr.agent.health.prober import Connect, Prober
@@ -28,6 +28,7 @@ from lvs_dr.agent.report import LEAST_GAP_SECONDS, LVSNODES, Reporter
 from lvs_dr.agent.seen import Seen
 from lvs_dr.agent.telling import facts
 from lvs_dr.agent.watch import Watch
+from lvs_dr.core.health import HealthView
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.reasons import Reason
 from lvs_dr.process.metrics import Metrics
@@ -122,6 +123,7 @@ class Agent:
         )
         self._store = asyncio.Event()
         self._status: LVSNodeStatus | None = None
+        self._table_reports = TableReports()
         self._declare()
 
     def alive(self) -> bool:
@@ -194,9 +196,12 @@ class Agent:
         self.metrics.count("lvs_agent_operations_total", seen.done.carried_out)
         self.metrics.count("lvs_agent_operations_failed_total", len(seen.done.failures))
         self._store.set()
-        self._tell(seen)
+        self._status = await asyncio.to_thread(self._describe, seen, self.prober.view())
+        if seen.wanted.present:
+            self.reporter.offer(self._status, again=seen.wanted.unreported)
 
-    def _tell(self, seen: Seen) -> None:
+    def _describe(self, seen: Seen, health: HealthView) -> LVSNodeStatus:
+        """Return what to report of a pass. Runs in a thread: it reads, and changes nothing that others read."""
         told = facts(
             seen,
             node_pass=self.node_pass,
@@ -210,9 +215,7 @@ class Agent:
             repairs=self.repairs(),
             now=time.monotonic(),
         )
-        self._status = status(told, self.prober.outcome)
-        if seen.wanted.present:
-            self.reporter.offer(self._status, again=seen.wanted.unreported)
+        return status(told, self.prober.outcome, self._table_reports(told, self.prober.outcome, health))
 
     def _failed(self, text: str) -> None:
         """Say in the report that passes fail; the rest of it stays as it was last seen."""

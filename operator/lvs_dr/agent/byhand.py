@@ -12,10 +12,14 @@ from lvs_dr.core.desired import Desired, desired, in_service, reserved_addresses
 from lvs_dr.core.health import CheckKey, Health
 from lvs_dr.core.kernel import KernelState
 from lvs_dr.core.ledger import Ledger
+from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.plan import Plan, plan
+from lvs_dr.core.scope import scope
+from lvs_dr.core.settings import other_owner
 
 Say = Callable[[str], None]
 
+NOTHING = LVSNodeSpec()
 ROUNDS = 3  # what a first round frees, a second can put back
 
 
@@ -89,11 +93,12 @@ def show_plan(kernel: Kernel, ledger: LedgerFile, last_good: LastGoodFile, node:
 
 
 def _plan(kernel: Kernel, ledger: Ledger, stored: LastGood) -> Plan:
-    actual = _read(kernel, ledger, always=stored.spec.director is not None)
+    actual = _read(kernel, ledger, stored.spec)
     tables = {name: table.spec for name, table in stored.tables.items()}
     spec = stored.spec
     virtual = ledger_addresses(ledger) | {*spec.backend_addresses, *(spec.director.addresses if spec.director else ())}
-    own = own_addresses(kernel.interfaces(), virtual)
+    interfaces = kernel.interfaces()
+    own = own_addresses(interfaces, virtual)
     health: dict[CheckKey, Health] = dict.fromkeys(in_service(tables.values(), actual), Health.UP)
     goal = desired(
         spec,
@@ -102,10 +107,10 @@ def _plan(kernel: Kernel, ledger: Ledger, stored: LastGood) -> Plan:
         ledger,
         held=frozenset(key.address for key in (*ledger.held, *ledger.adopted_held)),
         reserved=reserved_addresses(own, kernel.next_hops()),
+        owner=other_owner({interface.name for interface in interfaces}),
     )
     return plan(goal, actual, ledger, now=time.monotonic())
 
 
-def _read(kernel: Kernel, ledger: Ledger, *, always: bool = False) -> KernelState:
-    ipvs = always or bool(ledger.services or ledger.adopted_services or ledger.destinations)
-    return kernel.read(ledger_addresses(ledger), ipvs=ipvs)
+def _read(kernel: Kernel, ledger: Ledger, spec: LVSNodeSpec = NOTHING) -> KernelState:
+    return kernel.read(ledger_addresses(ledger), **scope(spec, ledger)._asdict())

@@ -168,13 +168,14 @@ class DesiredState:
             self._tables[key] = _Table(StoredTable(TableVersion(item.meta.generation, item.meta.uid), item.spec))
         self._changed()
 
-    def table_gone(self, key: str) -> None:
-        """Forget a table that was deleted, unless our LVSNode still lists it."""
-        self._refused.pop(key, None)
-        table = self._tables.get(key)
-        if table is not None:
-            self._tables[key] = _Table(table.stored, gone=True)
-            self._prune()
+    def tables_gone(self, keys: Iterable[str]) -> None:
+        """Forget tables that were deleted, except those that our LVSNode still lists."""
+        for key in keys:
+            self._refused.pop(key, None)
+            table = self._tables.get(key)
+            if table is not None:
+                self._tables[key] = _Table(table.stored, gone=True)
+        self._prune()
         self._changed()
 
     def _prune(self) -> None:
@@ -240,8 +241,7 @@ class TableSink:
     def replaced(self, items: Mapping[str, Seen[DirectorTableSpec] | Unreadable]) -> None:
         """Take the list: what is not in it is gone."""
         self._state.unknown.pop("DirectorTable", None)
-        for key in set(self._state.names()) - items.keys():
-            self._state.table_gone(key)
+        self._state.tables_gone(set(self._state.names()) - items.keys())
         for item in items.values():
             self._state.table_seen(item)
         self._state.tables_listed()
@@ -253,7 +253,7 @@ class TableSink:
 
     def deleted(self, key: str) -> None:
         """Forget a table, unless our LVSNode still lists it."""
-        self._state.table_gone(key)
+        self._state.tables_gone((key,))
 
     def unknown(self, message: str) -> None:
         """Keep the last good."""

@@ -51,9 +51,11 @@ class KernelDoor:
         finally:
             self._began = None
 
-    async def read(self, addresses: frozenset[str], *, ipvs: bool) -> KernelState:
+    async def read(
+        self, addresses: frozenset[str], *, ipvs: bool, tunnels: bool = False, gue: bool = False
+    ) -> KernelState:
         """Read the state of one pass."""
-        return await self.call(lambda: self._kernel.read(addresses, ipvs=ipvs))
+        return await self.call(lambda: self._kernel.read(addresses, ipvs=ipvs, tunnels=tunnels, gue=gue))
 
     async def apply(self, ops: Sequence[Op]) -> tuple[Failure, ...]:
         """Carry out operations."""

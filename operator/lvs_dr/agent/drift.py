@@ -1,21 +1,27 @@
 """Drift: the same change made again and again means that somebody else keeps undoing it."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from lvs_dr.agent.words_settings import describe_setting
 from lvs_dr.core.kernel import (
     AddressOp,
     DestinationKey,
     DestinationOp,
     Failure,
+    GuePortOp,
     Op,
     RouteKey,
     RouteOp,
     ServiceKey,
     ServiceOp,
     SysctlOp,
+    TimeoutOp,
+    TunnelOp,
 )
+from lvs_dr.core.settings import in_words, is_shared
 
 FREE_REPAIRS = 4  # made at once; more within the window and we step back
 FIRST_PAUSE_SECONDS = 2.0
@@ -28,12 +34,15 @@ class _Record(msgspec.Struct):
     at: float
     repeats: int = 0
     not_before: float = 0.0
+    asked: float = 0.0  # when it was last held back
 
 
 def describe(op: Op) -> str:
     """Return an operation's entry in words."""
     if isinstance(op, SysctlOp):
-        return "sysctl net." + ".".join(op.key.path)
+        return in_words(op)
+    if isinstance(op, TimeoutOp | TunnelOp | GuePortOp):
+        return describe_setting(op)
     if isinstance(op, RouteOp):
         return f"blackhole route {op.key.address}"
     if isinstance(op, AddressOp):
@@ -70,6 +79,8 @@ class Drift:
             late = late or (isinstance(op, DestinationOp) and op.key.service in missing)
             if late and isinstance(op, ServiceOp):
                 missing.add(op.key)
+            if late and record is not None:
+                record.asked = now
             (withheld if late else admitted).append(op)
         return tuple(admitted), tuple(withheld)
 
@@ -89,15 +100,39 @@ class Drift:
             record.repeats = record.repeats + 1 if now - record.at < WINDOW_SECONDS else 1
             record.at = now
             excess = record.repeats - FREE_REPAIRS
-            if excess >= 0:
+            if excess >= 0 and is_shared(op.key):
+                record.not_before = math.inf  # it has another owner: until the wish changes
+            elif excess >= 0:
                 record.not_before = now + min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(excess, 10))
 
     def contested(self, now: float) -> tuple[str, ...]:
         """Return what is fought over, in words, sorted; entries that nobody fights over are forgotten."""
-        for identity in [key for key, record in self._records.items() if now - record.at > WINDOW_SECONDS]:
+        return tuple(sorted(words for found in self.contested_at(now).values() for words in found))
+
+    def contested_at(self, now: float) -> dict[str, tuple[str, ...]]:
+        """Return the same by VIP; "" where it is no single VIP's (settings, firewall marks)."""
+        for identity in [
+            key for key, record in self._records.items() if now - max(record.at, record.asked) > WINDOW_SECONDS
+        ]:
             del self._records[identity]
-        return tuple(sorted(describe(record.op) for record in self._records.values() if record.repeats > FREE_REPAIRS))
+        found: dict[str, list[str]] = {}
+        for record in self._records.values():
+            if record.repeats > FREE_REPAIRS and not is_shared(record.op.key):
+                found.setdefault(_address(record.op), []).append(describe(record.op))
+        return {address: tuple(sorted(words)) for address, words in sorted(found.items())}
+
+    def conflicts(self) -> tuple[str, ...]:
+        """Return the shared settings that were given up because somebody else keeps setting them, in words, sorted."""
+        found = [record for record in self._records.values() if record.not_before == math.inf]
+        return tuple(sorted(describe(record.op) for record in found))
 
 
 def _identity(op: Op) -> tuple[type, DestinationKey | RouteKey | object]:
     return type(op), op.key
+
+
+def _address(op: Op) -> str:
+    """Return the VIP that an operation is about, "" where it is about none or one that its key does not name."""
+    if isinstance(op, DestinationOp):
+        return op.key.service.address
+    return op.key.address if isinstance(op, ServiceOp | AddressOp | RouteOp) else ""

@@ -1,19 +1,23 @@
 """From what one pass saw to LVSNode.status: pure, so that what people read can be tested by itself."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
 from lvs_dr.agent.health.prober import Outcome
 from lvs_dr.agent.lastgood import TableVersion
 from lvs_dr.agent.watch import Unreadable
-from lvs_dr.core.desired import Refusal, service_key
-from lvs_dr.core.health import CheckKey, Health
+from lvs_dr.core.desired import Refusal
+from lvs_dr.core.health import CheckKey, Health, HealthView
+from lvs_dr.core.ipvs_table import check_ports, served, services_of
 from lvs_dr.core.kernel import DestinationOp, Failure, ServiceKey, ServiceOp
 from lvs_dr.core.node import (
     MAXIMUM_EXCEPTIONS,
     MAXIMUM_TABLES,
+    BackendTunnel,
     InterfaceReport,
+    IpvsReport,
     LVSNodeStatus,
     Problem,
     TableException,
@@ -45,14 +49,39 @@ class Facts(msgspec.Struct, frozen=True):
     director_interface: str = ""
     held: Sequence[str] = ()
     loopback: Sequence[str] = ()
+    tunnels: Sequence[BackendTunnel] = ()
     interfaces: Sequence[InterfaceReport] = ()
     next_hops: Sequence[str] = ()
     problems: Sequence[Problem] = ()
     repairs: int = 0
+    ipvs: IpvsReport | None = None
+    silent: AbstractSet[ServiceKey] = frozenset()  # firewall-mark services that should see packets and do not
 
 
-def status(facts: Facts, outcomes: Outcomes) -> LVSNodeStatus:
-    """Return the status to report."""
+class TableReports:
+    """Makes the reports of tables, and hands out the same ones while nothing changed: there may be thousands."""
+
+    def __init__(self) -> None:
+        self._of: tuple[Facts, HealthView] | None = None
+        self._reports: tuple[TableReport, ...] = ()
+
+    def __call__(self, facts: Facts, outcomes: Outcomes, health: HealthView) -> tuple[TableReport, ...]:
+        """Return the reports. `health`: the verdicts, the same object until one changes."""
+        if self._of is None or self._of[1] is not health or not _same_tables(self._of[0], facts):
+            self._reports = _table_reports(facts, outcomes)
+            self._of = (facts, health)
+        return self._reports
+
+
+def _same_tables(one: Facts, other: Facts) -> bool:
+    return one.tables is other.tables and (
+        (one.programmed, one.refused, one.refusals, one.failures, one.silent)
+        == (other.programmed, other.refused, other.refusals, other.failures, other.silent)
+    )
+
+
+def status(facts: Facts, outcomes: Outcomes, reports: tuple[TableReport, ...] | None = None) -> LVSNodeStatus:
+    """Return the status to report; `reports` of the tables, where they are made already."""
     return LVSNodeStatus(
         agent_version=facts.agent_version,
         boot_id=facts.boot_id,
@@ -60,10 +89,12 @@ def status(facts: Facts, outcomes: Outcomes) -> LVSNodeStatus:
         director_interface=facts.director_interface,
         held_addresses=tuple(sorted(facts.held)),
         loopback_addresses=tuple(sorted(facts.loopback)),
+        tunnels=tuple(facts.tunnels),
         interfaces=tuple(facts.interfaces),
         next_hops=tuple(facts.next_hops)[:MAXIMUM_NEXT_HOPS],
-        tables=_table_reports(facts, outcomes),
+        tables=_table_reports(facts, outcomes) if reports is None else reports,
         problems=_problems(facts),
+        ipvs=facts.ipvs,
         repairs=facts.repairs,
     )
 
@@ -104,27 +135,49 @@ def _table_reports(facts: Facts, outcomes: Outcomes) -> tuple[TableReport, ...]:
         by_table.setdefault(refusal.table, []).append(refusal)
     reports = []
     for name in sorted({*facts.programmed, *facts.tables, *facts.refused}):
-        table = facts.tables.get(name)
-        about: list[TableException] = []
-        if name in facts.refused:
-            about.append(TableException(facts.refused[name].reason, cut(facts.refused[name].message)))
-        about += [TableException(one.reason, cut(one.message)) for one in by_table.get(name, ())]
-        healthy = total = 0
-        if table is not None:
-            if table.paused:
-                about.append(TableException(Reason.PAUSED, "nothing is written to the kernel for this table"))
-            about += _failed_entries(table, by_service)
-            poor = list(_not_well(table, outcomes))
-            about += poor
-            total = len(table.destinations)
-            down = {one.real_server for one in poor}
-            healthy = sum(1 for one in table.destinations if one.weight > 0 and one.real_server not in down)
-        elif name not in facts.programmed and not about:
-            continue
-        listed, left_out = tuple(about[:MAXIMUM_EXCEPTIONS]), max(0, len(about) - MAXIMUM_EXCEPTIONS)
-        version = facts.programmed.get(name, _NOWHERE)
-        reports.append(TableReport(name, version.generation, healthy, total, listed, left_out, version.uid))
+        report = _table_report(name, facts, by_service, by_table.get(name, ()), outcomes)
+        if report is not None:
+            reports.append(report)
     return tuple(reports[:MAXIMUM_TABLES])
+
+
+def _table_report(
+    name: str,
+    facts: Facts,
+    by_service: Mapping[ServiceKey, Sequence[Failure]],
+    refusals: Sequence[Refusal],
+    outcomes: Outcomes,
+) -> TableReport | None:
+    """Return the report of one table; None where there is nothing to tell."""
+    table = facts.tables.get(name)
+    about: list[TableException] = []
+    if name in facts.refused:
+        about.append(TableException(facts.refused[name].reason, cut(facts.refused[name].message)))
+    about += [TableException(one.reason, cut(one.message)) for one in refusals]
+    healthy = total = 0
+    if table is not None:
+        if table.paused:
+            about.append(TableException(Reason.PAUSED, "nothing is written to the kernel for this table"))
+        about += _failed_entries(table, by_service) if by_service else ()
+        if facts.silent and table.firewall_mark and facts.silent & services_of(table):
+            about.append(TableException(Reason.MARK_NOT_SEEN, _unseen(table)))
+        poor = list(_not_well(table, outcomes))
+        about += poor
+        total = len(table.destinations)
+        down = {one.real_server for one in poor}
+        healthy = sum(1 for one in table.destinations if one.weight > 0 and one.real_server not in down)
+    elif name not in facts.programmed and not about:
+        return None
+    listed, left_out = tuple(about[:MAXIMUM_EXCEPTIONS]), max(0, len(about) - MAXIMUM_EXCEPTIONS)
+    version = facts.programmed.get(name, _NOWHERE)
+    return TableReport(name, version.generation, healthy, total, listed, left_out, version.uid)
+
+
+def _unseen(table: DirectorTableSpec) -> str:
+    return (
+        f"no packet with firewall mark {table.firewall_mark} has arrived here; mark them on every director, for "
+        f"example: iptables -t mangle -A PREROUTING -d {table.address} -j MARK --set-mark {table.firewall_mark}"
+    )
 
 
 def _failed_entries(
@@ -132,8 +185,8 @@ def _failed_entries(
 ) -> Iterable[TableException]:
     names = {entry.address: entry.real_server for entry in table.destinations}
     found: dict[TableException, None] = {}
-    for port in table.ports:
-        key = service_key(table, port)
+    for one in served(table):
+        key = one.service
         broken = any(isinstance(failure.op, ServiceOp) for failure in by_service.get(key, ()))
         for failure in by_service.get(key, ()):
             if isinstance(failure.op, ServiceOp):
@@ -149,7 +202,7 @@ def _not_well(table: DirectorTableSpec, outcomes: Outcomes) -> Iterable[TableExc
     """Return one exception for each real server that is not healthy on all ports."""
     if table.health_check is None:
         return
-    ports = sorted({port.port for port in table.ports})
+    ports = check_ports(table)
     for entry in table.destinations:
         found = [(port, outcomes(CheckKey(entry.address, port, table.health_check))) for port in ports]
         failed = [(port, outcome) for port, outcome in found if outcome.health is Health.DOWN]

@@ -40,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
     serving.add_argument(
         "--listen", type=_listen, default="0.0.0.0:9441", help="address of /healthz, /readyz and /metrics"
     )
-    serving.add_argument("--lock-wait", type=float, default=30.0, help="seconds to wait for another agent to leave")
+    serving.add_argument(
+        "--lock-wait", type=float, help="seconds to wait for another agent to leave (run: no limit, cleanup: 30)"
+    )
     top = argparse.ArgumentParser(
         prog="lvs-agent",
         description="Programs this node's kernel as lvs-operator's objects say: IPVS, VIPs, ARP settings.",

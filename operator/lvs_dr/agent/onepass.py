@@ -1,40 +1,45 @@
 """One pass: what is wanted, what is there, what to do, done, told."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import structs
 
 from lvs_dr.agent.assigner import Assigner
+from lvs_dr.agent.decider import Decider, Situation
 from lvs_dr.agent.desired import DesiredState, Wanted
 from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.drift import Drift
+from lvs_dr.agent.handover import Handover
 from lvs_dr.agent.health.prober import Prober
 from lvs_dr.agent.inforce import Force, InForce
 from lvs_dr.agent.interface import director_interface, ledger_addresses
+from lvs_dr.agent.ipvs_report import ConnectionCount
 from lvs_dr.agent.ledger import LedgerFile
-from lvs_dr.agent.programmed import Programmed, services_of
+from lvs_dr.agent.programmed import Programmed
 from lvs_dr.agent.seen import Done, Seen, Surroundings
 from lvs_dr.agent.succession import Succession
 from lvs_dr.agent.words import command
 from lvs_dr.core.arp_settings import arp_repairs
-from lvs_dr.core.desired import Desired, desired, in_service
-from lvs_dr.core.health import check_keys
+from lvs_dr.core.desired import Desired, in_service
+from lvs_dr.core.health import CheckKey, check_keys
+from lvs_dr.core.ipvs_table import services_of
 from lvs_dr.core.kernel import (
-    AddressOp,
     DestinationOp,
     Failure,
     KernelState,
     Op,
-    RouteOp,
     ServiceOp,
     SysctlOp,
     Verb,
 )
 from lvs_dr.core.node import LVSNodeSpec
-from lvs_dr.core.plan import Plan, plan
+from lvs_dr.core.plan import Plan
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.scope import scope
+from lvs_dr.core.settings import other_owner
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.vrrp.messages import Assignment
 
@@ -65,8 +70,12 @@ class NodePass:
         self._prober = prober
         self._clock = clock
         self.drift = Drift()
+        self.connections = ConnectionCount()
         self.programmed = Programmed()
         self._succession = Succession()
+        self._handover = Handover()
+        self._kept: frozenset[str] = frozenset()  # VIPs held on until another one has taken over
+        self._decider = Decider()
         self._surroundings: Surroundings | None = None
         self._interface = ""
         self._checked: Mapping[str, DirectorTableSpec] | None = None
@@ -88,18 +97,32 @@ class NodePass:
         self._interface = director_interface(spec.director, around.interfaces, self._interface) if spec.director else ""
         if force is None:
             return Seen(wanted, None, around)
-        await self._release_first(spec, heard=wanted.heard)
         inherited = self._succession.follow(force.tables, force.versions, self._clock())
+        self._kept = self._handover.kept(
+            self._served,
+            inherited,
+            held=frozenset(self._assigner.state.held),
+            announced=frozenset(spec.director.addresses if spec.director else ()),
+            now=self._clock(),
+        )
+        await self._release_first(spec, heard=wanted.heard)
         tables = self._with_lingering(spec, inherited)
         actual = await self._read(spec, tables)
-        self._check(tables, actual)
-        goal = self._goal(spec, tables, wanted, around)
-        made = plan(goal, actual, self._ledger.current, now=self._clock())
+        await self._check(tables, actual)
+        situation = self._situation(spec, tables, wanted, around)
+        goal, made = await asyncio.to_thread(self._decider.decide, situation, actual, self._clock())
         done = await self._carry_out(made, goal, heard=wanted.heard)
-        if any(isinstance(op, AddressOp | RouteOp | SysctlOp) for op in done.admitted):
-            # What is reported of lo opens the way for traffic: it is read, not inferred.
+        if any(not isinstance(op, ServiceOp | DestinationOp) for op in done.admitted):
+            # What is reported of lo and of tunnels opens the way for traffic: it is read, not inferred.
             lo = await self._read(spec, tables, ipvs=False)
-            actual = structs.replace(actual, addresses=lo.addresses, routes=lo.routes, sysctls=lo.sysctls)
+            actual = structs.replace(
+                actual,
+                addresses=lo.addresses,
+                routes=lo.routes,
+                sysctls={**actual.sysctls, **lo.sysctls},
+                tunnels=lo.tunnels,
+                gue_ports=lo.gue_ports,
+            )
         self._served, self._sysctls = tables, goal
         self._settle(force, tables, goal, done)
         self._assign(spec, goal, actual, done, heard=wanted.heard, again=deep)
@@ -130,8 +153,9 @@ class NodePass:
         if not spec.decided or spec.paused or not heard:
             return
         exposed = self._assigner.exposed
-        keep = frozenset(self._assigner.state.held) & frozenset(spec.director.addresses if spec.director else ())
-        if exposed - frozenset(spec.director.addresses if spec.director else ()):
+        announced = frozenset(spec.director.addresses if spec.director else ()) | self._kept
+        keep = frozenset(self._assigner.state.held) & announced
+        if exposed - announced:
             await self._assigner.release(Assignment(self._interface, tuple(sorted(keep))))
 
     def _with_lingering(
@@ -156,29 +180,29 @@ class NodePass:
         ledger = self._ledger.current
         known = {table.address for table in tables.values()} | ledger_addresses(ledger) | set(spec.backend_addresses)
         known.update(spec.director.addresses if spec.director else ())
-        directs = bool(spec.director or ledger.services or ledger.adopted_services or ledger.destinations)
-        return await self._door.read(frozenset(known), ipvs=ipvs and directs)
+        parts = scope(spec, ledger)
+        return await self._door.read(frozenset(known), ipvs=ipvs and parts.ipvs, tunnels=parts.tunnels, gue=parts.gue)
 
-    def _check(self, tables: Mapping[str, DirectorTableSpec], actual: KernelState) -> None:
+    async def _check(self, tables: Mapping[str, DirectorTableSpec], actual: KernelState) -> None:
         if tables is not self._checked:
-            keys = [key for table in tables.values() for key in check_keys(table)]
-            self._prober.update(keys, in_service(tables.values(), actual))
+            self._prober.update(*await asyncio.to_thread(_checks, tables, actual))
             self._checked = tables
 
-    def _goal(
+    def _situation(
         self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec], wanted: Wanted, around: Surroundings
-    ) -> Desired:
+    ) -> Situation:
         unreadable = frozenset(
             one.address for name, one in wanted.refused.items() if name not in tables and one.address
         )
-        return desired(
-            spec,
-            tables,
-            self._prober.view(),
-            self._ledger.current,
+        return Situation(
+            spec=spec,
+            tables=tables,
+            health=self._prober.view(),
+            ledger=self._ledger.current,
             held=frozenset(self._assigner.state.held),
             reserved=around.reserved,
             unreadable=unreadable,
+            owner=other_owner({interface.name for interface in around.interfaces}),
         )
 
     async def _carry_out(self, made: Plan, goal: Desired, *, heard: bool) -> Done:
@@ -191,7 +215,7 @@ class NodePass:
             self._failing = set()
             return Done(made, admitted, withheld)
         failures = await self._door.apply(admitted)
-        self.drift.applied(admitted, failures, made.repairs, self._clock())
+        await asyncio.to_thread(self.drift.applied, admitted, failures, made.repairs, self._clock())
         self._log_failures(failures)
         refused = {failure.op for failure in failures}
         repaired = [op for op in admitted if op in made.repairs and op not in refused]
@@ -235,7 +259,7 @@ class NodePass:
         if spec.director is None:
             self._assigner.want(Assignment(""), again=again)
             return
-        served = {key.address for key in goal.services if key in actual.services or key in done.added}
+        served = {goal.notes[key].address for key in goal.services if key in actual.services or key in done.added}
         # A real server of the VIP gets its services when it holds the VIP (the loop guard).
         guarded = frozenset(spec.backend_addresses) & {table.address for table in self._served.values()}
         own = {refusal.address for refusal in goal.refusals if refusal.reason is Reason.RESERVED_ADDRESS}
@@ -243,7 +267,16 @@ class NodePass:
         addresses = tuple(address for address in spec.director.addresses if address in may)
         if not heard:
             addresses = tuple(sorted(held.union(addresses)))
+        elif self._kept & held:
+            addresses = (*addresses, *sorted((self._kept & held) - frozenset(addresses)))
         self._assigner.want(Assignment(self._interface, addresses), again=again)
+
+
+def _checks(
+    tables: Mapping[str, DirectorTableSpec], actual: KernelState
+) -> tuple[Sequence[CheckKey], frozenset[CheckKey]]:
+    """Return the checks that the tables ask for, and which of them the kernel sends to already."""
+    return [key for table in tables.values() for key in check_keys(table)], in_service(tables.values(), actual)
 
 
 def without_removals(ops: Iterable[Op], goal: Desired) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
@@ -253,5 +286,6 @@ def without_removals(ops: Iterable[Op], goal: Desired) -> tuple[tuple[Op, ...], 
     enough to build from, and to take out a real server that fails its checks, but not to take anything else away.
     """
     wanted = {*goal.services, *goal.destinations, *goal.addresses, *goal.routes, *goal.sysctls, *goal.failed}
+    wanted |= {*goal.shared.timeouts, *goal.tunnels.devices, *goal.tunnels.gue_ports}
     building = tuple(op for op in ops if op.key in wanted)
     return building, tuple(op for op in ops if op.key not in wanted)

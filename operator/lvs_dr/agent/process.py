@@ -2,8 +2,8 @@
 
 import argparse
 import asyncio
-import gc
 import logging
+import math
 import os
 import signal
 import sys
@@ -13,13 +13,14 @@ from lvs_dr.agent.apiclient import ApiClient, ApiSettings
 from lvs_dr.agent.byhand import CleanUpError, clean_up, show_plan
 from lvs_dr.agent.byhand import show as show_owned
 from lvs_dr.agent.door import KernelDoor
-from lvs_dr.agent.hostlock import HostLock, HostLockedError
+from lvs_dr.agent.hostlock import WAIT_SECONDS, HostLock, HostLockedError, turn
 from lvs_dr.agent.kernel.errors import KernelError
 from lvs_dr.agent.kernel.events import Events
 from lvs_dr.agent.kernel.node import NodeKernel
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.ledger import DamagedLedgerError, LedgerFile
 from lvs_dr.agent.main import version
+from lvs_dr.agent.memory import use_memory_calmly
 from lvs_dr.agent.speaker import AddressHolder
 from lvs_dr.agent.wire import PacketWire
 from lvs_dr.process.metrics import Metrics
@@ -50,12 +51,13 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("the node's name is not known: set NODE_NAME or --node-name")
     settings = ApiSettings.from_pod(server=options.api_server, token_file=options.token_file, ca_file=options.ca_file)
     with HostLock(options.run_directory, purpose="lvs-agent run") as lock:
-        lock.acquire(wait=options.lock_wait, tell=log.warning)
-        asyncio.run(_run(options, settings))
+        asyncio.run(_run(options, settings, lock))
     return 0
 
 
-async def _run(options: argparse.Namespace, api: ApiSettings) -> None:
+async def _run(options: argparse.Namespace, api: ApiSettings, lock: HostLock) -> None:
+    wait = math.inf if options.lock_wait is None else options.lock_wait
+    await turn(lock, listen=options.listen, wait=wait, tell=log.warning)
     kernel = NodeKernel(options.proc_sys_net)
     boot_id = kernel.boot_id()
     door = KernelDoor(kernel)
@@ -93,8 +95,7 @@ async def _run(options: argparse.Namespace, api: ApiSettings) -> None:
         try:
             async with web:
                 log.info("lvs-agent %s on node %s, boot %s", settings.version, settings.node, boot_id)
-                gc.collect()
-                gc.freeze()  # what is loaded by now stays: the collector need not look at it again
+                use_memory_calmly()
                 await agent.run()
         finally:
             events.close()
@@ -115,7 +116,7 @@ def _load(ledger: LedgerFile) -> str:
 def cleanup(options: argparse.Namespace) -> int:
     """Remove everything of ours from the node."""
     with HostLock(options.run_directory, purpose="lvs-agent cleanup") as lock:
-        lock.acquire(wait=options.lock_wait, tell=log.warning)
+        lock.acquire(wait=WAIT_SECONDS if options.lock_wait is None else options.lock_wait, tell=log.warning)
         kernel = NodeKernel(options.proc_sys_net)
         try:
             ledger = LedgerFile(options.run_directory, kernel.boot_id())

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from lvs_dr.agent.lastgood import TableVersion
-from lvs_dr.core.desired import service_key
+from lvs_dr.core.ipvs_table import services_of
 from lvs_dr.core.kernel import ServiceKey
 from lvs_dr.core.table import DirectorTableSpec
 
@@ -16,11 +16,6 @@ class Entry(msgspec.Struct, frozen=True):
 
     version: TableVersion
     services: frozenset[ServiceKey]
-
-
-def services_of(table: DirectorTableSpec) -> frozenset[ServiceKey]:
-    """Return the IPVS services of a table."""
-    return frozenset(service_key(table, port) for port in table.ports)
 
 
 class Programmed:

@@ -1,21 +1,23 @@
 """From a pass to its report: the node's problems in words, and the facts in one place."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import structs
 
-from lvs_dr.agent.drift import service_text
 from lvs_dr.agent.facts import Facts, problem
 from lvs_dr.agent.inforce import InForce
 from lvs_dr.agent.interface import missing_interface
+from lvs_dr.agent.ipvs_report import ipvs_report, overlapping, small_table
 from lvs_dr.agent.lastgood import TableVersion
 from lvs_dr.agent.onepass import NodePass
 from lvs_dr.agent.seen import Seen
 from lvs_dr.core.desired import LOOPBACK, loopback_addresses, loopback_config
-from lvs_dr.core.kernel import AddressKey, DestinationKey, ServiceKey
+from lvs_dr.core.kernel import AddressKey, ServiceKey
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import LVSNodeSpec, Problem
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.settings import unmet
+from lvs_dr.core.tunnels import ready
 from lvs_dr.vrrp.messages import SpeakerState
 
 NAMED = 5  # entries named in one message
@@ -41,7 +43,11 @@ def facts(
     programmed: dict[str, TableVersion] = dict(node_pass.programmed.versions())
     announced = frozenset(spec.director.addresses if spec.director else ())
     problems = list(_about_the_objects(seen, spec, in_force))
-    problems += _about_the_kernel(seen, spec, node_pass.drift.contested(now))
+    problems += _about_the_kernel(seen, spec, node_pass.drift.contested_at(now))
+    problems += _about_shared_settings(seen, spec, node_pass.drift.conflicts())
+    ipvs = ipvs_report(seen.done.made, seen.actual, node_pass.connections) if spec.director is not None else None
+    problems += small_table(ipvs) if ipvs is not None else ()
+    held = frozenset(speaker.held)
     problems += [problem(Reason(one.reason), one.message, one.address) for one in speaker.problems]
     problems += [problem(Reason.KERNEL_REFUSED, text) for text in troubles if text]
     return Facts(
@@ -57,11 +63,15 @@ def facts(
         failures=seen.done.failures,
         director_interface=seen.interface,
         # A VIP that the speaker may take any moment, although it is not to any more, counts as held.
-        held=sorted(frozenset(speaker.held) | (exposed - announced)),
+        held=sorted(held | (exposed - announced)),
         loopback=_on_loopback(seen, spec, ledger),
+        tunnels=ready(spec.backend_tunnels, seen.actual, ledger),
         interfaces=seen.surroundings.own,
         next_hops=seen.surroundings.next_hops,
         problems=problems,
+        ipvs=ipvs,
+        # Only who holds the VIP sees its packets.
+        silent=frozenset(key for key in seen.actual.silent_marks if _address(key, seen) in held),
         repairs=repairs,
     )
 
@@ -86,18 +96,47 @@ def _about_the_objects(seen: Seen, spec: LVSNodeSpec, in_force: InForce) -> Iter
         yield problem(Reason.MASS_REMOVAL_HELD, in_force.hold_text())
 
 
-def _about_the_kernel(seen: Seen, spec: LVSNodeSpec, contested: Sequence[str]) -> Iterable[Problem]:
+def _about_the_kernel(seen: Seen, spec: LVSNodeSpec, contested: Mapping[str, Sequence[str]]) -> Iterable[Problem]:
     if spec.director is not None and not seen.interface:
         yield problem(Reason.NO_INTERFACE, missing_interface(spec.director))
-    if contested:
-        some = _some(contested)
-        yield problem(Reason.CONTESTED, f"someone else keeps undoing what is set here: {some}; find and stop them")
+    for address, undone in contested.items():
+        text = f"someone else keeps undoing what is set here: {_some(undone)}; find and stop them"
+        yield problem(Reason.CONTESTED, text, address)
+    for key in seen.done.made.foreign_tunnels:
+        text = f"a device named {key.name} is there and not ours: it is left alone; delete or rename it (ip link)"
+        yield problem(Reason.TUNNEL_UNAVAILABLE, text)
     for address in seen.done.made.blocked:
         text = f"{address} is not put on lo: the ARP settings that keep it silent cannot be made on this kernel"
         yield problem(Reason.KERNEL_REFUSED, text, address)
-    entries = [_entry(key) for key in seen.done.made.foreign]
+    entries = [_entry(key) for key in seen.done.made.foreign if isinstance(key, AddressKey)]
     if entries:
         yield problem(Reason.FOREIGN_ENTRY, f"not ours, left alone: {_some(entries)}")
+    in_the_way: dict[str, list[str]] = {}
+    for address, words in overlapping(seen.done.made, seen.goal.notes):
+        in_the_way.setdefault(address, []).append(words)
+    for address, named in in_the_way.items():
+        yield problem(Reason.FOREIGN_ENTRY, f"not ours, left alone: {_some(named)}", address)
+
+
+def _about_shared_settings(seen: Seen, spec: LVSNodeSpec, conflicts: Sequence[str]) -> Iterable[Problem]:
+    """Tell which settings of the whole network namespace are not as the DirectorGroup wishes, and why."""
+    wish = spec.director.settings if spec.director is not None else None
+    owner = seen.goal.shared.owner
+    wrong = unmet(wish, seen.actual)
+    if owner and wrong:
+        text = f"{owner} sets what the whole network namespace shares; nothing is written: {_some(wrong)}"
+        yield problem(Reason.SHARED_SETTING_CONFLICT, text)
+    elif conflicts:
+        text = f"someone else keeps setting {_some(conflicts)}; given up until the DirectorGroup's wish changes"
+        yield problem(Reason.SHARED_SETTING_CONFLICT, text)
+    absent = seen.goal.shared.sysctls.keys() - seen.actual.sysctls.keys() if seen.actual.timeouts else ()
+    for key in sorted(absent):
+        yield problem(Reason.UNSUPPORTED, f"this kernel has no net.{'.'.join(key.path)}")
+
+
+def _address(key: ServiceKey, seen: Seen) -> str:
+    note = seen.goal.notes.get(key)
+    return note.address if note is not None else key.address
 
 
 def _some(names: Sequence[str]) -> str:
@@ -105,9 +144,5 @@ def _some(names: Sequence[str]) -> str:
     return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
 
 
-def _entry(key: ServiceKey | DestinationKey | AddressKey) -> str:
-    if isinstance(key, AddressKey):
-        return f"address {key.address} on {key.interface}"
-    if isinstance(key, ServiceKey):
-        return f"IPVS service {service_text(key)}"
-    return f"IPVS destination {key.address}:{key.port} of {service_text(key.service)}"
+def _entry(key: AddressKey) -> str:
+    return f"address {key.address} on {key.interface}"

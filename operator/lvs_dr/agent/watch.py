@@ -14,7 +14,14 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from lvs_dr.agent.apiclient import ApiClient, ApiError, ForbiddenError, GoneError, NotFoundError, api_error
+from lvs_dr.core.node import FEATURE_IPVS_SETTINGS, FEATURE_TUNNELS
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.table import (
+    FEATURE_ANY_PORT,
+    FEATURE_FIREWALL_MARK,
+    FEATURE_FORWARDING,
+    FEATURE_SERVICE_OPTIONS,
+)
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +30,16 @@ WATCH_SECONDS = 300  # the server ends a watch after this, plus up to as much ag
 PAGE = "250"  # objects per answer: bounds the memory of a first list
 FIRST_BACKOFF_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 5.0
-KNOWN_FEATURES: frozenset[str] = frozenset()  # what `requires` may name
+KNOWN_FEATURES: frozenset[str] = frozenset(  # what `requires` may name
+    (
+        FEATURE_FORWARDING,
+        FEATURE_FIREWALL_MARK,
+        FEATURE_ANY_PORT,
+        FEATURE_SERVICE_OPTIONS,
+        FEATURE_IPVS_SETTINGS,
+        FEATURE_TUNNELS,
+    )
+)
 
 S = TypeVar("S")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from lvs_dr.agent.words_settings import owned_settings, setting_command
 from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
@@ -10,6 +11,7 @@ from lvs_dr.core.kernel import (
     DestinationKey,
     DestinationOp,
     Forwarding,
+    GuePortOp,
     KernelState,
     Op,
     RouteKey,
@@ -18,6 +20,10 @@ from lvs_dr.core.kernel import (
     ServiceKey,
     ServiceOp,
     SysctlKey,
+    TimeoutOp,
+    TunnelFlag,
+    TunnelNumber,
+    TunnelOp,
     Verb,
 )
 from lvs_dr.core.ledger import Ledger
@@ -33,6 +39,12 @@ _HOST_PREFIX = {2: 32, 10: 128}
 _HOST_SCOPE = 254
 _ONE_PACKET = 0x0004  # IP_VS_SVC_F_ONEPACKET
 _SCHEDULER_FLAGS = ((0x0008, "flag-1"), (0x0010, "flag-2"), (0x0020, "flag-3"))  # IP_VS_SVC_F_SCHED1..3
+_FLAG_NAMES = {  # what they mean to a scheduler
+    ("sh", "flag-1"): "sh-fallback",
+    ("sh", "flag-2"): "sh-port",
+    ("mh", "flag-1"): "mh-fallback",
+    ("mh", "flag-2"): "mh-port",
+}
 
 
 def endpoint(address: str, port: int) -> str:
@@ -57,7 +69,8 @@ def service_words(key: ServiceKey, config: ServiceConfig | None = None) -> str:
         words += f" --pe {config.engine}"
     if config.flags & _ONE_PACKET:
         words += " -o"
-    flags = [name for bit, name in _SCHEDULER_FLAGS if config.flags & bit]
+    set_here = [name for bit, name in _SCHEDULER_FLAGS if config.flags & bit]
+    flags = [_FLAG_NAMES.get((config.scheduler, name), name) for name in set_here]
     return words + (f" -b {','.join(flags)}" if flags else "")
 
 
@@ -76,7 +89,20 @@ def destination_words(key: DestinationKey, config: DestinationConfig | None = No
     words += f" {_FORWARDING_FLAGS.get(Forwarding(config.forwarding), '-g')} -w {config.weight}"
     if config.upper:
         words += f" -x {config.upper} -y {config.lower}"
-    return words
+    return words + _tunnel_words(config)
+
+
+def _tunnel_words(config: DestinationConfig) -> str:
+    if config.tunnel_type == TunnelNumber.IPIP:
+        return ""
+    words = (
+        " --tun-type gre"
+        if config.tunnel_type == TunnelNumber.GRE
+        else f" --tun-type gue --tun-port {config.tunnel_port}"
+    )
+    if config.tunnel_flags & TunnelFlag.REMOTE_CHECKSUM:
+        return words + " --tun-remcsum"
+    return words + (" --tun-csum" if config.tunnel_flags & TunnelFlag.CHECKSUM else " --tun-nocsum")
 
 
 def address_words(key: AddressKey, config: AddressConfig | None = None) -> str:
@@ -102,6 +128,8 @@ def command(op: Op) -> str:
     if isinstance(op, DestinationOp):
         flag = {Verb.ADD: "-a", Verb.SET: "-e", Verb.DELETE: "-d"}[op.verb]
         return f"ipvsadm {flag} {destination_words(op.key, op.config)}"
+    if isinstance(op, TimeoutOp | TunnelOp | GuePortOp):
+        return setting_command(op)
     verb = {Verb.ADD: "add", Verb.SET: "change", Verb.DELETE: "del"}[op.verb]
     if isinstance(op, AddressOp):
         return f"ip address {verb} {address_words(op.key, op.config)}"
@@ -129,6 +157,7 @@ def owned(ledger: Ledger, state: KernelState) -> Iterable[str]:
         if record.key in state.sysctls:
             value = state.sysctls[record.key]
             yield f"sysctl -w {sysctl_words(record.key, value)}  # was {record.found}"
+    yield from owned_settings(ledger, state)
 
 
 def _route(key: RouteKey) -> str:

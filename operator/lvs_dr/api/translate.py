@@ -19,19 +19,26 @@ from lvs_dr.api.models import DirectorGroupSpec, RealServerSpec, VirtualServiceS
 from lvs_dr.api.models.selector import LabelSelector
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import (
+    ConnectionLimits,
     DirectorGroup,
     HealthCheck,
     InterfaceChoice,
     Invalid,
+    IpvsSettings,
     Key,
     Metadata,
     Namespace,
     Node,
     Operator,
+    Override,
+    Persistence,
     Port,
+    Protocol,
     RealServer,
     Requirement,
     Selector,
+    Tunnel,
+    TunnelChecksum,
     VirtualService,
 )
 from lvs_dr.core.table import DirectorTableSpec
@@ -43,6 +50,9 @@ Body = Mapping[str, Any]
 
 Spec = TypeVar("Spec", bound=BaseModel)
 Decoded = TypeVar("Decoded", bound=msgspec.Struct)
+
+PERSISTENCE_SECONDS = 300
+"""Default of `persistence.timeoutSeconds`, as ipvsadm has it."""
 
 _SHOWN_ERRORS = 3
 _ALL = Selector()
@@ -59,11 +69,54 @@ def virtual_service(body: Body) -> VirtualService | Invalid:
         meta=meta,
         director_group=spec.director_group,
         address=spec.address,
-        ports=tuple(sorted(Port(each.port, each.effective_protocol, each.name or "") for each in spec.ports)),
+        ports=_ports(spec),
         scheduler=spec.scheduler,
         selector=_selector(spec.real_servers.selector),
         health_check=None if check is None else _health_check(check),
         on_failure=spec.on_failure,
+        firewall_mark=spec.firewall_mark or 0,
+        scheduler_flags=tuple(sorted(set(spec.scheduler_flags))),
+        persistence=_persistence(spec),
+        one_packet=bool(spec.one_packet),
+        forwarding=spec.forwarding_method,
+        tunnel=_tunnel(spec.tunnel),
+        overrides=tuple(_override(each) for each in sorted(spec.real_servers.overrides, key=lambda each: each.name)),
+        quiesce_seconds=spec.quiesce_seconds,
+    )
+
+
+def _ports(spec: VirtualServiceSpec) -> tuple[Port, ...]:
+    if spec.any_port:
+        return tuple(Port(0, each) for each in sorted(set(spec.any_port_protocols) or {Protocol.TCP}))
+    ports = (Port(each.port, each.effective_protocol, each.name or "", each.target_port or 0) for each in spec.ports)
+    return tuple(sorted(ports))
+
+
+def _persistence(spec: VirtualServiceSpec) -> Persistence | None:
+    given = spec.persistence
+    if given is None:
+        return None
+    whole = ipaddress.ip_address(spec.address).max_prefixlen
+    return Persistence(given.timeout_seconds or PERSISTENCE_SECONDS, given.prefix_length or whole, given.engine or "")
+
+
+def _tunnel(tunnel: models.Tunnel | None) -> Tunnel | None:
+    if tunnel is None:
+        return None
+    return Tunnel(tunnel.type, tunnel.port or 0, tunnel.checksum or TunnelChecksum.NONE)
+
+
+def _limits(limits: models.ConnectionLimits | None) -> ConnectionLimits | None:
+    return None if limits is None else ConnectionLimits(limits.upper, limits.lower or 0)
+
+
+def _override(override: models.RealServerOverride) -> Override:
+    return Override(
+        real_server=override.name,
+        weight=override.weight,
+        forwarding=override.forwarding_method,
+        tunnel=_tunnel(override.tunnel),
+        limits=_limits(override.connection_limits),
     )
 
 
@@ -73,6 +126,7 @@ def _health_check(check: models.HealthCheck) -> HealthCheck:
         timeout_seconds=check.timeout_seconds,
         rise=check.rise,
         fall=check.fall,
+        port=(check.tcp.port if check.tcp is not None else None) or 0,
     )
 
 
@@ -88,6 +142,7 @@ def real_server(body: Body) -> RealServer | Invalid:
         addresses=tuple(sorted(spec.addresses, key=lambda text: ":" in text)),
         weight=spec.weight,
         state=spec.state,
+        limits=_limits(spec.connection_limits) or ConnectionLimits(),
     )
 
 
@@ -104,6 +159,18 @@ def director_group(body: Body) -> DirectorGroup | Invalid:
         interface=InterfaceChoice(interface.name or "", interface.subnet or "") if interface else InterfaceChoice(),
         allowed_addresses=tuple(sorted(set(spec.allowed_addresses))),
         allowed_namespaces=None if spec.allowed_namespaces is None else _selector(spec.allowed_namespaces),
+        ipvs=_ipvs_settings(spec),
+    )
+
+
+def _ipvs_settings(spec: DirectorGroupSpec) -> IpvsSettings:
+    timeouts, sysctls = spec.timeouts, spec.kernel_settings
+    given = sysctls.model_dump(exclude_none=True) if sysctls is not None else {}
+    return IpvsSettings(
+        tcp_seconds=timeouts.tcp_seconds if timeouts else None,
+        tcp_fin_seconds=timeouts.tcp_fin_seconds if timeouts else None,
+        udp_seconds=timeouts.udp_seconds if timeouts else None,
+        sysctls=tuple(sorted((name, int(value)) for name, value in given.items())),
     )
 
 

@@ -3,6 +3,7 @@
 from lvs_dr.core.addresses import Subnet, subnet
 from lvs_dr.core.decisions import Verdict
 from lvs_dr.core.directors import active_director, directors, interface_subnets, listed, usable_group
+from lvs_dr.core.indexing import mark_of
 from lvs_dr.core.objects import DirectorGroup, Invalid, Key, Protocol, VirtualService
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.selector import matches
@@ -128,6 +129,8 @@ def _reports_addresses(world: World, node: str) -> bool:
 def _uncontested(world: World, service: VirtualService, known: dict[Key, bool]) -> Verdict:
     key, address = service.meta.key, service.address
     mine = Ports((each.port, each.protocol) for each in service.ports)
+    if service.firewall_mark and not (verdict := _mark_is_free(world, service, known)).ok:
+        return verdict
     for other in sorted(world.tables_by_address.get(address, ())):
         if other == key:
             continue
@@ -138,6 +141,27 @@ def _uncontested(world: World, service: VirtualService, known: dict[Key, bool]) 
     if len(world.services_by_address.get(address, ())) > 1:
         return _first_come(world, service, mine, known)
     return ACCEPTED
+
+
+def _mark_is_free(world: World, service: VirtualService, known: dict[Key, bool]) -> Verdict:
+    """Judge the firewall mark, which is one IPVS service on all directors of a group, whatever the VIP."""
+    mark, key = mark_of(service), service.meta.key
+    for other in sorted(world.index.tables_by_mark.get(mark, ())):
+        if other != key:
+            return _mark_taken(service, other)
+    older = (world.virtual_services[each] for each in world.index.services_by_mark.get(mark, ()) if each != key)
+    for rival in sorted((each for each in older if isinstance(each, VirtualService)), key=_age):
+        if _age(rival) < _age(service) and own_table(world, rival) is None and _will_have(world, rival, known):
+            return _mark_taken(service, rival.meta.key)
+    return ACCEPTED
+
+
+def _mark_taken(service: VirtualService, other: Key) -> Verdict:
+    text = (
+        f"firewall mark {service.firewall_mark} is taken by VirtualService {other} in DirectorGroup "
+        f"{service.director_group}: choose another mark"
+    )
+    return Verdict(False, Reason.MARK_CLAIMED, text)
 
 
 def _first_come(world: World, service: VirtualService, mine: Ports, known: dict[Key, bool]) -> Verdict:
@@ -184,6 +208,7 @@ def _against(service: VirtualService, mine: Ports, other: Key, group: str, their
         return Verdict(False, Reason.ADDRESS_CLAIMED, text)
     if shared := sorted(mine & theirs):
         port, protocol = shared[0]
-        text = f"{address} port {port}/{protocol} is taken by VirtualService {other}: choose another port or VIP"
+        which = f"port {port}/{protocol}" if port else f"any port of {protocol}"
+        text = f"{address} {which} is taken by VirtualService {other}: choose another port or VIP"
         return Verdict(False, Reason.PORT_CLAIMED, text)
     return ACCEPTED

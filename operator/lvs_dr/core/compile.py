@@ -4,15 +4,45 @@ from msgspec.structs import replace
 
 from lvs_dr.core import resolve
 from lvs_dr.core.addresses import order as by_value
+from lvs_dr.core.backend import backend
 from lvs_dr.core.claims import claims, judge, own_table
 from lvs_dr.core.decisions import Action, Member, TableDecision, Verdict
 from lvs_dr.core.directors import active_director, group_of, unheard, usable_group
-from lvs_dr.core.indexing import eligible, selected, selecting
-from lvs_dr.core.node import DirectorRole, LVSNodeSpec, table_key, table_name
-from lvs_dr.core.objects import InterfaceChoice, Invalid, Key, Node, VirtualService
-from lvs_dr.core.order import Release, may_announce, releasing
+from lvs_dr.core.indexing import eligible, selected
+from lvs_dr.core.node import (
+    FEATURE_IPVS_SETTINGS,
+    FEATURE_TUNNELS,
+    DirectorRole,
+    DirectorSettings,
+    IpvsSysctl,
+    LVSNodeSpec,
+    table_key,
+    table_name,
+)
+from lvs_dr.core.objects import (
+    ForwardingMethod,
+    InterfaceChoice,
+    Invalid,
+    IpvsSettings,
+    Key,
+    Node,
+    VirtualService,
+)
+from lvs_dr.core.order import may_announce, releasing
 from lvs_dr.core.reasons import Reason
-from lvs_dr.core.table import DirectorTableSpec, TableHealthCheck, TablePort, TcpCheck
+from lvs_dr.core.roll import Roll, members
+from lvs_dr.core.table import (
+    FEATURE_ANY_PORT,
+    FEATURE_FIREWALL_MARK,
+    FEATURE_FORWARDING,
+    FEATURE_SERVICE_OPTIONS,
+    DirectorTableSpec,
+    TableHealthCheck,
+    TablePersistence,
+    TablePort,
+    TcpCheck,
+)
+from lvs_dr.core.weights import as_scheduled
 from lvs_dr.core.world import NodeRecord, TableRecord, World
 
 GONE = Verdict(False, Reason.INVALID, "the VirtualService does not exist")
@@ -39,19 +69,58 @@ def compile_table(world: World, key: Key) -> TableDecision:
     if own is None and roll.unreported:
         # It may carry the VIP already: a new table must say so from the start (`DirectorTableSpec.pending`).
         return TableDecision(key, Action.KEEP, accepted, members=roll.members)
-    spec = DirectorTableSpec(
+    return _decided(key, accepted, _table(service, roll), roll.members, own)
+
+
+def _table(service: VirtualService, roll: Roll) -> DirectorTableSpec:
+    given = service.persistence
+    return DirectorTableSpec(
         director_group=service.director_group,
         service_generation=service.meta.generation,
         address=service.address,
-        ports=tuple(TablePort(port=each.port, protocol=each.protocol) for each in service.ports),
+        ports=tuple(
+            TablePort(port=each.port, protocol=each.protocol, target_port=each.target_port) for each in service.ports
+        ),
         scheduler=service.scheduler,
         on_failure=service.on_failure,
         destinations=roll.destinations,
         pending=roll.pending,
         health_check=_health_check(service),
+        firewall_mark=service.firewall_mark,
+        scheduler_flags=service.scheduler_flags,
+        persistence=None
+        if given is None
+        else TablePersistence(
+            timeout_seconds=given.timeout_seconds, prefix_length=given.prefix_length, engine=given.engine
+        ),
+        one_packet=service.one_packet,
+        quiesce_seconds=service.quiesce_seconds,
         paused=service.meta.paused,
     )
-    return _decided(key, accepted, spec, roll.members, own)
+
+
+def required(table: DirectorTableSpec) -> tuple[str, ...]:
+    """Return the features that an agent must know to serve the table as it is meant, sorted.
+
+    A plain table requires nothing, so that agents of any version serve it.
+    """
+    entries = (*table.destinations, *table.pending)
+    checked = table.health_check.tcp.port if table.health_check is not None else 0
+    options = (
+        table.scheduler_flags,
+        table.persistence,
+        table.one_packet,
+        checked,
+        any(each.target_port for each in table.ports),
+        any(each.upper or each.lower for each in entries),
+    )
+    needed = (
+        (FEATURE_FORWARDING, any(each.forwarding is not ForwardingMethod.DIRECT_ROUTING for each in entries)),
+        (FEATURE_FIREWALL_MARK, table.firewall_mark),
+        (FEATURE_ANY_PORT, any(each.port == 0 for each in table.ports)),
+        (FEATURE_SERVICE_OPTIONS, any(options)),
+    )
+    return tuple(sorted(name for name, used in needed if used))
 
 
 def _unusable(key: Key, service: Invalid | None, record: TableRecord | None) -> TableDecision:
@@ -66,10 +135,14 @@ def _refused(world: World, service: VirtualService, verdict: Verdict, own: Table
     """Keep the last good table, which still follows its real servers.
 
     The table holds no selector, so the current one is followed; VIP, ports, scheduler and checks stay the old ones.
+    Target ports are for masquerading alone, so while they stay, that does.
     """
     key = service.meta.key
     if own is None:
         return TableDecision(key, Action.KEEP, verdict)
+    if any(each.target_port for each in own.spec.ports):
+        overrides = tuple(replace(each, forwarding=None, tunnel=None) for each in service.overrides)
+        service = replace(service, forwarding=ForwardingMethod.MASQUERADE, overrides=overrides)
     roll = _roll(world, service, own.spec.address, own.spec.director_group, own)
     spec = replace(own.spec, destinations=roll.destinations, pending=roll.pending, paused=service.meta.paused)
     return _decided(key, verdict, spec, roll.members, own)
@@ -78,13 +151,16 @@ def _refused(world: World, service: VirtualService, verdict: Verdict, own: Table
 def _decided(
     key: Key, verdict: Verdict, spec: DirectorTableSpec, found: tuple[Member, ...], own: TableRecord | None
 ) -> TableDecision:
+    together = as_scheduled(spec.scheduler, (*spec.destinations, *spec.pending))
+    count = len(spec.destinations)
+    spec = replace(spec, destinations=together[:count], pending=together[count:], requires=required(spec))
     unchanged = own is not None and own.spec == spec
     return TableDecision(key, Action.KEEP if unchanged else Action.WRITE, verdict, spec, found)
 
 
-def _roll(world: World, service: VirtualService, address: str, group: str, own: TableRecord | None) -> resolve.Roll:
-    ctx = resolve.context(world, service.meta.key.namespace, address, group, own)
-    return resolve.members(ctx, selected(world, service))
+def _roll(world: World, service: VirtualService, address: str, group: str, own: TableRecord | None) -> Roll:
+    ctx = resolve.context(world, service, address, group, own)
+    return members(ctx, selected(world, service))
 
 
 def _health_check(service: VirtualService) -> TableHealthCheck | None:
@@ -92,7 +168,7 @@ def _health_check(service: VirtualService) -> TableHealthCheck | None:
     if check is None:
         return None
     return TableHealthCheck(
-        tcp=TcpCheck(),
+        tcp=TcpCheck(port=check.port),
         interval_seconds=check.interval_seconds,
         timeout_seconds=check.timeout_seconds,
         rise=check.rise,
@@ -120,11 +196,18 @@ def compile_node(world: World, name: str) -> LVSNodeSpec | None:
     if not record.spec.decided and unheard(world, group_of(world, name)):
         return LVSNodeSpec(paused=paused)  # it may be the one that holds the group's VIPs, or another may
     role = _role(world, node, record)
+    addresses, tunnels = backend(world, record)
+    features = (
+        (FEATURE_IPVS_SETTINGS, role is not None and role.settings is not None),
+        (FEATURE_TUNNELS, bool(tunnels)),
+    )
     return LVSNodeSpec(
         decided=True,
         director=role,
-        backend_addresses=_backend_addresses(world, record),
+        backend_addresses=addresses,
+        backend_tunnels=tunnels,
         paused=paused,
+        requires=tuple(name for name, used in features if used),
         releasing=releasing(world, record, role),
     )
 
@@ -136,8 +219,9 @@ def _role(world: World, node: Node, record: NodeRecord) -> DirectorRole | None:
         return None
     before = record.spec.director
     known = usable_group(world, group)
+    settings = before.settings if before is not None else None
     if known is not None:
-        interface = known.interface
+        interface, settings = known.interface, _settings(known.ipvs)
     elif before is not None:  # its group is gone or unreadable: the last good one
         interface = InterfaceChoice(before.interface_name, before.interface_subnet)
     else:
@@ -159,63 +243,47 @@ def _role(world: World, node: Node, record: NodeRecord) -> DirectorRole | None:
         internal_addresses=tuple(each for each in node.internal_addresses if each not in world.tables_by_address),
         tables=tuple(sorted(table_name(key) for key in (*tables, *lost))),
         addresses=tuple(sorted(addresses, key=by_value)),
+        settings=settings,
+    )
+
+
+def _settings(given: IpvsSettings) -> DirectorSettings | None:
+    if given == IpvsSettings():
+        return None
+    return DirectorSettings(
+        tcp_seconds=given.tcp_seconds,
+        tcp_fin_seconds=given.tcp_fin_seconds,
+        udp_seconds=given.udp_seconds,
+        sysctls=tuple(IpvsSysctl(name=name, value=value) for name, value in given.sysctls),
     )
 
 
 def _lost_tables(world: World, record: NodeRecord, group: str) -> list[Key]:
     """Return the tables the director was told of, or has in its kernel, that are gone while their VirtualServices live.
 
-    They were deleted by mistake, are about to be made anew, and are served meanwhile.
+    They were deleted by mistake, are about to be made anew, and are served meanwhile; unless another service has taken
+    their VIP, port or mark in the meantime.
     """
     role, status = record.spec.director, record.status
     known = set(role.tables if role is not None and role.group == group else ())
     if not record.spec.decided and status is not None:
         known.update(report.table for report in status.tables)
     gone = (key for key in map(table_key, known) if key not in world.tables)
-    return [key for key in gone if (service := world.virtual_services.get(key)) and _is_for(service, group)]
+    return [key for key in gone if (service := world.virtual_services.get(key)) and _is_for(world, service, group)]
 
 
-def _is_for(service: VirtualService | Invalid, group: str) -> bool:
-    return isinstance(service, Invalid) or service.director_group == group
+_TAKEN = frozenset({Reason.ADDRESS_CLAIMED, Reason.PORT_CLAIMED, Reason.MARK_CLAIMED})
+
+
+def _is_for(world: World, service: VirtualService | Invalid, group: str) -> bool:
+    if isinstance(service, Invalid):
+        return True
+    return service.director_group == group and judge(world, service).reason not in _TAKEN
 
 
 def _addresses(world: World, keys: list[Key]) -> set[str]:
     services = (world.virtual_services[key] for key in keys)
     return {service.address for service in services if isinstance(service, VirtualService)}
-
-
-def _backend_addresses(world: World, record: NodeRecord) -> tuple[str, ...]:
-    wanted = _wanted(world, record)
-    before = set(record.spec.backend_addresses)
-    if not record.spec.decided and record.status is not None:
-        before |= set(record.status.loopback_addresses)
-    if leaving := before - wanted:
-        release = Release(world)
-        wanted |= {address for address in leaving if not release.may_drop(record.name, address).ok}
-    return tuple(sorted(wanted, key=by_value))
-
-
-def _wanted(world: World, record: NodeRecord) -> set[str]:
-    """Return the VIPs of the tables in which the node is, or is to be."""
-    found = {world.tables[key].spec.address for key in world.index.tables_by_node.get(record.name, ())}
-    contexts: dict[Key, resolve.Context] = {}
-    told = frozenset(record.spec.backend_addresses)
-    for key in sorted(world.index.real_servers_by_node.get(record.name, ())):
-        for service_key in selecting(world, world.real_servers[key]):
-            service = world.virtual_services[service_key]
-            table = own_table(world, service) if isinstance(service, VirtualService) else None
-            if table is None or table.spec.address in found:
-                continue
-            ctx = contexts.get(service_key)
-            if ctx is None:
-                spec = table.spec
-                ctx = resolve.context(world, service_key.namespace, spec.address, spec.director_group, table)
-                contexts[service_key] = ctx
-            judged = resolve.judge(ctx, key)
-            silent = judged.member.verdict.reason is Reason.NO_AGENT and ctx.address in told
-            if resolve.wants(judged) or silent:
-                found.add(ctx.address)
-    return found
 
 
 def orphans(world: World) -> tuple[Key, ...]:

@@ -4,9 +4,9 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from lvs_dr.core.objects import Key
+from lvs_dr.core.objects import ForwardingMethod, Key
 from lvs_dr.core.reasons import Reason
-from lvs_dr.core.table import DirectorTableSpec
+from lvs_dr.core.table import DirectorTableSpec, TableTunnel
 
 
 class Verdict(Struct, frozen=True):
@@ -32,6 +32,8 @@ class Member(Struct, frozen=True):
     address: str  # "" when none is usable
     node: str
     verdict: Verdict  # ok=False: left out, with the reason; ok=True with WaitingForBackend: enters soon
+    forwarding: ForwardingMethod = ForwardingMethod.DIRECT_ROUTING  # as it is to be
+    tunnel: TableTunnel | None = None
 
 
 class TableDecision(Struct, frozen=True):

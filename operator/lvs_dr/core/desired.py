@@ -8,6 +8,15 @@ from msgspec import Struct
 
 from lvs_dr.core.arp_settings import ARP_RULES, SysctlRule, silent
 from lvs_dr.core.health import CheckKey, Health, HealthView
+from lvs_dr.core.ipvs_table import (
+    AF_INET,
+    AF_INET6,
+    Served,
+    destination_config,
+    family,
+    served,
+    service_config,
+)
 from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
@@ -19,19 +28,17 @@ from lvs_dr.core.kernel import (
     ServiceKey,
     SysctlKey,
 )
-from lvs_dr.core.ledger import Ledger
+from lvs_dr.core.ledger import Ledger, ServiceNote
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
-from lvs_dr.core.objects import OnFailure, Protocol
+from lvs_dr.core.objects import OnFailure
 from lvs_dr.core.reasons import Reason
-from lvs_dr.core.table import DirectorTableSpec, TableDestination, TablePort
+from lvs_dr.core.settings import Settings, settings
+from lvs_dr.core.table import DirectorTableSpec
+from lvs_dr.core.tunnels import Ends, ends
 
 LOOPBACK: Final = "lo"
 SCOPE_HOST: Final = 254
 SCOPE_GLOBAL: Final = 0
-AF_INET: Final = 2
-AF_INET6: Final = 10
-
-PROTOCOL_NUMBERS: Final[Mapping[Protocol, int]] = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
 
 
 class Refusal(NamedTuple):
@@ -47,37 +54,27 @@ class Desired(Struct, frozen=True):
     """What the kernel must hold of ours.
 
     `uncertain` destinations have no check result yet, or are about to enter their table: where they are they stay,
-    where not they are not added.
+    where not they are not added. Those of them that wait for their first check are `awaited`.
     `failed` ones are taken out at once, without the wait for live connections. VIPs in `left_alone` keep the
-    IPVS entries they have. With `writable` false nothing at all is changed.
+    IPVS entries they have. `notes` tell the VIP of each service, and how long its destinations may drain. With
+    `writable` false nothing at all is changed.
     """
 
     writable: bool = True
     services: Mapping[ServiceKey, ServiceConfig] = {}
     destinations: Mapping[DestinationKey, DestinationConfig] = {}
+    notes: Mapping[ServiceKey, ServiceNote] = {}
     uncertain: frozenset[DestinationKey] = frozenset()
+    awaited: frozenset[DestinationKey] = frozenset()
     failed: frozenset[DestinationKey] = frozenset()
     addresses: Mapping[AddressKey, AddressConfig] = {}
     routes: frozenset[RouteKey] = frozenset()
     sysctls: Mapping[SysctlKey, SysctlRule] = {}
+    shared: Settings = Settings()
+    tunnels: Ends = Ends()
     left_alone: frozenset[str] = frozenset()
     held: frozenset[str] = frozenset()
     refusals: tuple[Refusal, ...] = ()
-
-
-def family(address: str) -> int:
-    """Return AF_INET or AF_INET6 of an address in text form."""
-    return AF_INET6 if ":" in address else AF_INET
-
-
-def service_key(table: DirectorTableSpec, port: TablePort) -> ServiceKey:
-    """Return the IPVS service of one port of a table."""
-    return ServiceKey(table.address, port.port, PROTOCOL_NUMBERS[port.protocol], 0, family(table.address))
-
-
-def destination_keys(table: DirectorTableSpec, entry: TableDestination) -> tuple[DestinationKey, ...]:
-    """Return the IPVS destinations of one real server of a table: one for each port."""
-    return tuple(DestinationKey(service_key(table, port), entry.address, port.port) for port in table.ports)
 
 
 def desired(
@@ -89,12 +86,14 @@ def desired(
     held: frozenset[str],
     reserved: Mapping[str, str],
     unreadable: frozenset[str] = frozenset(),
+    owner: str = "",
 ) -> Desired:
     """Return what the kernel must hold.
 
     `tables`: the last good ones, by namespace/name. `held`: VIPs the speaker holds now. `reserved`:
     addresses that can be no VIP here, with what they are (`reserved_addresses`). `unreadable`: VIPs of tables
-    that need features this agent does not have and of which it has no older version.
+    that need features this agent does not have and of which it has no older version. `owner`: who else sets IPVS's
+    settings on this node (`other_owner`).
     """
     if not spec.decided or spec.paused:
         return Desired(writable=False, held=held)
@@ -119,14 +118,21 @@ def desired(
             refusals.append(Refusal(Reason.RESERVED_ADDRESS, text, table.address, name))
         elif table.address not in guarded:
             refusals.extend(builder.add(name, table))
+    shared = settings(spec.director.settings if spec.director else None, owner)
+    tunnels = ends(spec.backend_tunnels)
+    refusals += [Refusal(reason, text, "") for reason, text in (*shared.problems, *tunnels.problems)]
     return Desired(
         services=builder.services,
         destinations=builder.destinations,
+        notes=builder.notes,
         uncertain=frozenset(builder.uncertain),
+        awaited=frozenset(builder.awaited),
         failed=frozenset(builder.failed),
         addresses={AddressKey(LOOPBACK, address): loopback_config(address) for address in backend},
         routes=frozenset(RouteKey(address) for address in backend),
-        sysctls=_arp_rules(backend),
+        sysctls={**_arp_rules(backend), **shared.sysctls},
+        shared=shared,
+        tunnels=tunnels,
         left_alone=frozenset(left_alone),
         held=held,
         refusals=tuple(refusals),
@@ -158,11 +164,12 @@ def in_service(tables: Iterable[DirectorTableSpec], actual: KernelState) -> froz
     for table in tables:
         if table.health_check is None:
             continue
+        services = served(table)
         for entry in (*table.destinations, *table.pending):
-            for key in destination_keys(table, entry):
-                config = actual.destinations.get(key)
+            for one in services:
+                config = actual.destinations.get(DestinationKey(one.service, entry.address, one.target_port))
                 if config is not None and config.weight > 0:
-                    found.add(CheckKey(entry.address, key.port, table.health_check))
+                    found.add(CheckKey(entry.address, one.check_port, table.health_check))
     return frozenset(found)
 
 
@@ -191,40 +198,51 @@ class _Tables:
         self._owner: dict[ServiceKey, str] = {}
         self.services: dict[ServiceKey, ServiceConfig] = {}
         self.destinations: dict[DestinationKey, DestinationConfig] = {}
+        self.notes: dict[ServiceKey, ServiceNote] = {}
         self.uncertain: set[DestinationKey] = set()
+        self.awaited: set[DestinationKey] = set()
         self.failed: set[DestinationKey] = set()
 
     def add(self, name: str, table: DirectorTableSpec) -> Iterable[Refusal]:
-        """Add one table; a port that another table has already is left to that one."""
-        config = ServiceConfig(table.scheduler, prefix_length=128 if family(table.address) == AF_INET6 else 32)
-        for port in table.ports:
-            key = service_key(table, port)
+        """Add one table; a port or mark that another table has already is left to that one."""
+        config, note = service_config(table), ServiceNote(table.address, table.quiesce_seconds)
+        entries = [(entry, destination_config(entry)) for entry in table.destinations]
+        pending = [(entry, destination_config(entry)) for entry in table.pending]
+        for one in served(table):
+            key = one.service
             if key in self._owner:
-                message = f"{table.address} port {port.port}/{port.protocol} belongs to {self._owner[key]}"
-                yield Refusal(Reason.PORT_CLAIMED, message, table.address, name)
+                reason = Reason.MARK_CLAIMED if key.mark else Reason.PORT_CLAIMED
+                message = f"{table.address} {one.text} belongs to {self._owner[key]}"
+                yield Refusal(reason, message, table.address, name)
                 continue
             self._owner[key] = name
             self.services[key] = config
-            for entry in table.destinations:
-                self._destination(table, entry, DestinationKey(key, entry.address, port.port))
-            for entry in table.pending:
-                pending = DestinationKey(key, entry.address, port.port)
-                self._destination(table, entry, pending)
-                if pending not in self.failed:
-                    self.uncertain.add(pending)
+            self.notes[key] = note
+            for entry, setting in entries:
+                found = DestinationKey(key, entry.address, one.target_port)
+                if self._destination(table, one, found, setting) is Health.UNKNOWN:
+                    self.uncertain.add(found)
+                    self.awaited.add(found)
+            for entry, setting in pending:
+                found = DestinationKey(key, entry.address, one.target_port)
+                if self._destination(table, one, found, setting) is not None:
+                    self.uncertain.add(found)
 
-    def _destination(self, table: DirectorTableSpec, entry: TableDestination, key: DestinationKey) -> None:
+    def _destination(
+        self, table: DirectorTableSpec, one: Served, key: DestinationKey, setting: DestinationConfig
+    ) -> Health | None:
+        """Add a destination and return its health; None: it has failed and is not wanted."""
         check = table.health_check
         health = Health.UP
-        if check is not None:
-            health = self._health.get(CheckKey(entry.address, key.port, check), Health.UNKNOWN)
-        if health is Health.DOWN and table.on_failure is OnFailure.REMOVE:
-            self.failed.add(key)
-            return
-        weight = 0 if health is Health.DOWN else entry.weight
-        self.destinations[key] = DestinationConfig(weight)
-        if health is Health.UNKNOWN:
-            self.uncertain.add(key)
+        if check is not None and one.check_port:
+            health = self._health.get(CheckKey(key.address, one.check_port, check), Health.UNKNOWN)
+        if health is Health.DOWN:
+            if table.on_failure is OnFailure.REMOVE:
+                self.failed.add(key)
+                return None
+            setting = setting._replace(weight=0)
+        self.destinations[key] = setting
+        return health
 
 
 def _arp_rules(backend: Iterable[str]) -> dict[SysctlKey, SysctlRule]:
@@ -237,7 +255,8 @@ def _known_addresses(ledger: Ledger) -> frozenset[str]:
     """Return the VIPs that this node serves already: what vanishes or changes later revokes nothing."""
     keys = (*ledger.addresses, *(key for key, _ in ledger.adopted_addresses), *ledger.held, *ledger.adopted_held)
     services = (*ledger.services, *(key for key, _ in ledger.adopted_services))
-    return frozenset(key.address for key in keys) | frozenset(key.address for key in services)
+    noted = {note.address for _, note in ledger.notes}
+    return frozenset({key.address for key in keys} | {key.address for key in services} | noted)
 
 
 def _reserved_text(address: str, what: str) -> str:

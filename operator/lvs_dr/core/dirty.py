@@ -6,6 +6,7 @@ from typing import Any
 from lvs_dr.core import dirty_node
 from lvs_dr.core.decisions import Dirty, TableDecision
 from lvs_dr.core.dirty_set import DirtySet
+from lvs_dr.core.forwarding import same_way
 from lvs_dr.core.indexing import Kind, eligible, selected, selecting
 from lvs_dr.core.objects import DirectorGroup, Invalid, Key, Namespace, Node, RealServer, VirtualService
 from lvs_dr.core.table import TableDestination
@@ -55,6 +56,7 @@ def _service(found: DirtySet, before: VirtualService | Invalid | None, after: Vi
         for each in (before, after):
             if isinstance(each, VirtualService):
                 found.services |= world.services_by_address.get(each.address, frozenset())
+                found.marks(each)
                 if each.meta.key not in world.tables:
                     found.directors(each.director_group)  # they may be keeping a lost table for it
     if _selection(before) != _selection(after):
@@ -68,11 +70,21 @@ def _service(found: DirtySet, before: VirtualService | Invalid | None, after: Vi
 def _claim(service: VirtualService | Invalid | None) -> object:
     if not isinstance(service, VirtualService):
         return None
-    return service.meta.uid, service.address, service.director_group, service.ports, service.meta.created
+    return (
+        service.meta.uid,
+        service.address,
+        service.director_group,
+        service.ports,
+        service.firewall_mark,
+        service.meta.created,
+    )
 
 
 def _selection(service: VirtualService | Invalid | None) -> object:
-    return (service.meta.uid, service.selector) if isinstance(service, VirtualService) else None
+    """Return what of a service decides what its real servers' nodes carry."""
+    if not isinstance(service, VirtualService):
+        return None
+    return service.meta.uid, service.selector, service.forwarding, service.tunnel, service.overrides
 
 
 def _real_server(found: DirtySet, before: RealServer | Invalid | None, after: RealServer | Invalid | None) -> None:
@@ -136,12 +148,12 @@ def _node(found: DirtySet, before: Node | None, after: Node | None) -> None:
 
 
 def _labels(found: DirtySet, name: str) -> None:
-    """Follow a Node's label only where it changes whom the node directs for."""
+    """Follow a Node's label only where it changes whom the node directs for, or may have kept it undecided."""
     world = found.world
     record = world.lvs_nodes.get(name)
     told = record.spec.director.group if record is not None and record.spec.director is not None else ""
     now = next((group for group, nodes in world.index.nodes_by_group.items() if name in nodes), "")
-    if told != now:
+    if told != now or (record is not None and not record.spec.decided):
         found.nodes.add(name)
         for group in {told, now} - {""}:
             found.group(group)
@@ -172,12 +184,14 @@ def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | Non
     found.real_servers.update(Key(present.key.namespace, each.real_server) for each in moved)
     found.nodes |= {each.node for each in moved if each.node}
     if kept:
-        if before is not None and after is not None and before.spec.ports != after.spec.ports:
-            found.addresses({after.spec.address})  # a port may be free now
+        if before is not None and after is not None and _packets(before) != _packets(after):
+            found.addresses({after.spec.address})  # a port, or a mark, may be free now
+            found.marks(before.spec, after.spec)
         return
     for each in (before, after):
         if each is not None:
             found.services |= world.services_by_address.get(each.spec.address, frozenset())
+            found.marks(each.spec)
             found.directors(each.spec.director_group)
             found.nodes |= world.index.backends_by_address.get(each.spec.address, set())
             found.real_servers |= world.index.real_servers_by_address.get(each.spec.address, set())
@@ -188,13 +202,17 @@ def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | Non
         found.nodes |= {node for key in selected(world, service) if (node := _node_of(world.real_servers[key]))}
 
 
+def _packets(table: TableRecord) -> object:
+    return table.spec.ports, table.spec.firewall_mark
+
+
 def _destinations(table: TableRecord | None) -> Mapping[str, TableDestination]:
     return {each.real_server: each for each in table.spec.destinations} if table is not None else {}
 
 
 def _differs(old: Mapping[str, TableDestination], new: Mapping[str, TableDestination], name: str) -> bool:
     a, b = old.get(name), new.get(name)
-    return a is None or b is None or (a.address, a.node) != (b.address, b.node)
+    return a is None or b is None or not same_way(a, b)
 
 
 def _cluster(found: DirtySet, _before: Cluster | None, _after: Cluster | None) -> None:

@@ -1,12 +1,14 @@
 """What a changed LVSNode affects: an agent's report, or the controller's own write."""
 
+from bisect import bisect_left
 from collections.abc import Iterable
 
 from lvs_dr.core.directors import active_director, directors, follows
 from lvs_dr.core.dirty_set import DirtySet
+from lvs_dr.core.forwarding import carries, method_of
 from lvs_dr.core.indexing import selecting
 from lvs_dr.core.node import DirectorRole, LVSNodeStatus, Problem, TableReport, table_key
-from lvs_dr.core.objects import Key, VirtualService
+from lvs_dr.core.objects import ForwardingMethod, Key, VirtualService
 from lvs_dr.core.order import leaving
 from lvs_dr.core.world import NodeRecord, World
 
@@ -94,6 +96,8 @@ def _spec(found: DirtySet, before: NodeRecord, after: NodeRecord) -> None:
     changed = set(before.spec.backend_addresses) ^ set(after.spec.backend_addresses)
     if changed:
         _backend(found, after.name, changed)
+    if before.spec.backend_tunnels != after.spec.backend_tunnels:
+        _tunnelled(found, after.name)
 
 
 def _held(role: DirectorRole | None) -> tuple[str, ...]:
@@ -107,6 +111,8 @@ def _status(found: DirtySet, before: LVSNodeStatus, after: LVSNodeStatus, name: 
         found.groups |= groups_of(found.world, name)
     if before.loopback_addresses != after.loopback_addresses:
         _backend(found, name, set(before.loopback_addresses) ^ set(after.loopback_addresses))
+    if before.tunnels != after.tunnels:
+        _tunnelled(found, name)
     _addresses(found, before, after, name)
     if before.problems != after.problems:
         _problems(found, set(before.problems) ^ set(after.problems), name)
@@ -123,6 +129,21 @@ def _backend(found: DirtySet, name: str, addresses: set[str]) -> None:
             table, service = world.tables.get(service_key), world.virtual_services[service_key]
             address = table.spec.address if table is not None else ""
             if address in addresses or (isinstance(service, VirtualService) and service.address in addresses):
+                found.services.add(service_key)
+
+
+def _tunnelled(found: DirtySet, name: str) -> None:
+    """Add the RealServers on the node, and those of their services that reach them by tunnel, or did."""
+    world = found.world
+    found.services |= world.index.tables_by_tunnel.get(name, set())
+    for key in world.index.real_servers_by_node.get(name, ()):
+        found.real_servers.add(key)
+        for service_key in selecting(world, world.real_servers[key]):
+            service = world.virtual_services[service_key]
+            if (
+                isinstance(service, VirtualService)
+                and method_of(service, key.name).forwarding is ForwardingMethod.TUNNEL
+            ):
                 found.services.add(service_key)
 
 
@@ -164,9 +185,11 @@ def _reports(found: DirtySet, before: tuple[TableReport, ...], after: tuple[Tabl
             continue
         if a is None or b is None or (a.generation, a.uid, a.cut) != (b.generation, b.uid, b.cut):
             found.real_servers.update(Key(key.namespace, each.real_server) for each in table.spec.destinations)
-            # Backends that carry the VIP and are not in the table may wait for this report.
-            nodes = {each.node for each in table.spec.destinations}
-            found.nodes |= world.index.backends_by_address.get(table.spec.address, set()) - nodes
+            # Backends that carry the VIP, or open a tunnel, which the table does not need may wait for this report.
+            nodes = {each.node for each in table.spec.destinations if carries(each.forwarding)}
+            backends = world.index.backends_by_address.get(table.spec.address, set())
+            found.nodes |= backends - nodes
+            found.nodes |= backends & world.index.tunnel_nodes.get("", set())
         else:
             changed = {each.real_server for each in set(a.exceptions) ^ set(b.exceptions)} - {""}
             found.real_servers.update(Key(key.namespace, each) for each in changed)
@@ -190,9 +213,14 @@ def _caught_up(found: DirtySet, record: NodeRecord) -> None:
     for key in world.index.real_servers_by_node.get(record.name, ()):
         for service_key in selecting(world, world.real_servers[key]):
             table = world.tables.get(service_key)
-            if table is not None and table.spec.address in carried and not _has(world, service_key, record.name):
+            if table is not None and table.spec.address in carried and not _has(world, service_key, key.name):
                 found.services.add(service_key)
 
 
-def _has(world: World, table: Key, node: str) -> bool:
-    return table in world.index.tables_by_node.get(node, ())
+def _has(world: World, table: Key, real_server: str) -> bool:
+    """Tell whether the table sends to the real server as its service wants it."""
+    entries, service = world.tables[table].spec.destinations, world.virtual_services[table]
+    at = bisect_left(entries, real_server, key=lambda each: each.real_server)
+    if at == len(entries) or entries[at].real_server != real_server or not isinstance(service, VirtualService):
+        return False
+    return (entries[at].forwarding, entries[at].tunnel) == method_of(service, real_server)

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from lvs_dr.core.decisions import Dirty
 from lvs_dr.core.directors import directors
-from lvs_dr.core.indexing import selecting
-from lvs_dr.core.objects import Key
+from lvs_dr.core.indexing import mark_of, selecting
+from lvs_dr.core.objects import Key, VirtualService
+from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.world import World
 
 
@@ -44,6 +45,12 @@ class DirtySet:
         for address in addresses:
             self.services |= self.world.services_by_address.get(address, frozenset())
             self.services |= self.world.tables_by_address.get(address, frozenset())
+
+    def marks(self, *claimed: VirtualService | DirectorTableSpec) -> None:
+        """Add the services that want the same firewall mark."""
+        for each in claimed:
+            if each.firewall_mark:
+                self.services |= self.world.index.services_by_mark.get(mark_of(each), set())
 
     def dirty(self) -> Dirty:
         """Return it all; groups that are no object have no status, and a node that is gone nothing to be told."""

@@ -1,8 +1,8 @@
 """Status of a DirectorGroup."""
 
 from lvs_dr.core.conditions import Finding, conditions, reason_of, unknown, well, wrong
-from lvs_dr.core.directors import active_director, directors, listed
-from lvs_dr.core.objects import Invalid
+from lvs_dr.core.directors import active_director, directors, follows, listed
+from lvs_dr.core.objects import DirectorGroup, Invalid, IpvsSettings
 from lvs_dr.core.order import may_announce
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.status import DirectorGroupStatus
@@ -24,7 +24,9 @@ def director_group_status(
         accepted = wrong(Reason.INVALID, f"{group.message}; its directors go on as they were")
     else:
         accepted = well(Reason.ACCEPTED)
-    found = (("Accepted", accepted), ("Elected", _elected(world, name)))
+    found = [("Accepted", accepted), ("Elected", _elected(world, name))]
+    if isinstance(group, DirectorGroup) and group.ipvs != IpvsSettings():
+        found.append(("SettingsApplied", _settings(world, names)))
     earlier = previous.conditions if previous is not None else ()
     return DirectorGroupStatus(
         observed_generation=generation,
@@ -64,3 +66,25 @@ def _elected(world: World, name: str) -> Finding:  # noqa: PLR0911 - in order, t
         if not verdict.ok:
             return wrong(verdict.reason, verdict.message)
     return wrong(Reason.WAITING_FOR_DIRECTOR, f"{node} is about to announce {listed(missing)}")
+
+
+_UNSET = frozenset({Reason.SHARED_SETTING_CONFLICT, Reason.UNSUPPORTED})
+"""Problems of a node that keep a setting from it: someone else's, or one that its kernel does not have."""
+
+
+def _settings(world: World, names: tuple[str, ...]) -> Finding:
+    """All directors have the group's timeouts and kernel settings."""
+    behind: list[str] = []
+    for name in names:
+        record = world.lvs_node(name)
+        status = record.status if record is not None else None
+        for problem in status.problems if status is not None else ():
+            if problem.reason in _UNSET:
+                return wrong(reason_of(problem.reason), f"{name}: {problem.message}")
+        if record is None or name in world.silent or not follows(record):
+            behind.append(name)
+    if not names:
+        return unknown(Reason.NO_DIRECTOR, "the group has no director")
+    if behind:
+        return unknown(Reason.WAITING_FOR_DIRECTOR, f"waiting for {listed(behind)} to report the settings")
+    return well(Reason.CONFIGURED, f"on {listed(names)}")

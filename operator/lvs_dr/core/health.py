@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from lvs_dr.core.ipvs_table import check_ports
 from lvs_dr.core.table import DirectorTableSpec, TableHealthCheck
 
 
@@ -62,7 +63,7 @@ def check_keys(table: DirectorTableSpec) -> tuple[CheckKey, ...]:
     check = table.health_check
     if check is None:
         return ()
-    ports = sorted({port.port for port in table.ports})
+    ports = check_ports(table)
     return tuple(
         CheckKey(entry.address, port, check) for entry in (*table.destinations, *table.pending) for port in ports
     )

@@ -66,8 +66,15 @@ def held_spec(hold: Hold | None, before: LVSNodeSpec, after: LVSNodeSpec) -> LVS
     if hold is None:
         return after
     backend = frozenset(after.backend_addresses) | (hold.addresses & frozenset(before.backend_addresses))
+    tunnels = after.backend_tunnels
+    if hold.addresses & frozenset(before.backend_addresses):
+        # Which of them a held VIP needs is not known here.
+        tunnels = (*before.backend_tunnels, *(end for end in tunnels if end not in before.backend_tunnels))
     return replace(
-        after, backend_addresses=tuple(sorted(backend)), director=_held_role(hold, before.director, after.director)
+        after,
+        backend_addresses=tuple(sorted(backend)),
+        backend_tunnels=tunnels,
+        director=_held_role(hold, before.director, after.director),
     )
 
 

@@ -7,6 +7,9 @@ from lvs_dr.core.objects import Key
 Label = tuple[str, str, str]
 """Namespace, label key, label value; ("namespace", "", "") where no label narrows the choice."""
 
+Mark = tuple[str, int, int]
+"""DirectorGroup, firewall mark, IP version: one IPVS service on each of the group's directors."""
+
 
 @dataclass(slots=True)
 class Index:
@@ -15,6 +18,7 @@ class Index:
     services_by_address: dict[str, set[Key]] = field(default_factory=dict)
     services_by_namespace: dict[str, set[Key]] = field(default_factory=dict)
     services_by_group: dict[str, set[Key]] = field(default_factory=dict)
+    services_by_mark: dict[Mark, set[Key]] = field(default_factory=dict)
     services_by_label: dict[Label, set[Key]] = field(default_factory=dict)  # by one label of their selector
     real_servers_by_namespace: dict[str, set[Key]] = field(default_factory=dict)
     real_servers_by_label: dict[Label, set[Key]] = field(default_factory=dict)
@@ -23,12 +27,16 @@ class Index:
     tables_by_address: dict[str, set[Key]] = field(default_factory=dict)
     tables_by_group: dict[str, set[Key]] = field(default_factory=dict)
     tables_by_node: dict[str, set[Key]] = field(default_factory=dict)  # with a destination on the node
+    tables_by_carrier: dict[str, set[Key]] = field(default_factory=dict)  # with one there that needs the VIP on lo
+    tables_by_tunnel: dict[str, set[Key]] = field(default_factory=dict)  # with one there that is reached by tunnel
+    tables_by_mark: dict[Mark, set[Key]] = field(default_factory=dict)
     tables_by_destination: dict[str, set[Key]] = field(default_factory=dict)  # with a destination at the address
     nodes_by_group: dict[str, set[str]] = field(default_factory=dict)  # the group's selector matches, first by name
     nodes_by_internal_address: dict[str, set[str]] = field(default_factory=dict)  # Node.status.addresses
     lvs_nodes_by_group: dict[str, set[str]] = field(default_factory=dict)  # told to direct for the group
     holders_by_address: dict[str, set[str]] = field(default_factory=dict)  # announce the VIP, or may still
     backends_by_address: dict[str, set[str]] = field(default_factory=dict)  # told to carry the VIP on lo
+    tunnel_nodes: dict[str, set[str]] = field(default_factory=dict)  # one entry "": told to open tunnels
     nodes_by_own_address: dict[str, set[str]] = field(default_factory=dict)  # as the agents report
     nodes_by_next_hop: dict[str, set[str]] = field(default_factory=dict)
     nodes_by_edge: dict[str, set[str]] = field(default_factory=dict)  # network and broadcast addresses on link

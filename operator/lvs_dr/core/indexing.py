@@ -5,8 +5,9 @@ from enum import StrEnum
 from itertools import chain
 from typing import Any
 
-from lvs_dr.core.addresses import edges, host
-from lvs_dr.core.index import Index, Label
+from lvs_dr.core.addresses import edges, host, version
+from lvs_dr.core.forwarding import carries
+from lvs_dr.core.index import Index, Label, Mark
 from lvs_dr.core.node import LVSNodeStatus
 from lvs_dr.core.objects import (
     DirectorGroup,
@@ -22,6 +23,7 @@ from lvs_dr.core.objects import (
     VirtualService,
 )
 from lvs_dr.core.selector import matches
+from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.world import NodeRecord, TableRecord, World
 
 DEFAULT_GROUP = "default"
@@ -116,11 +118,18 @@ def selecting(world: World, real_server: RealServer | Invalid) -> list[Key]:
     return sorted(found)
 
 
+def mark_of(what: VirtualService | DirectorTableSpec) -> Mark:
+    """Return the IPVS service that a firewall mark makes."""
+    return what.director_group, what.firewall_mark, version(what.address)
+
+
 def _service_entries(key: Key, service: VirtualService | Invalid) -> Iterator[Entry]:
     yield "services_by_namespace", key.namespace
     if isinstance(service, VirtualService):
         yield "services_by_address", service.address
         yield "services_by_group", service.director_group
+        if service.firewall_mark:
+            yield "services_by_mark", mark_of(service)
         label: Label = (
             (key.namespace, *service.selector.match_labels[0])
             if service.selector.match_labels
@@ -143,10 +152,16 @@ def _real_server_entries(key: Key, real_server: RealServer | Invalid) -> Iterato
 def _table_entries(_: Key, table: TableRecord) -> Iterator[Entry]:
     yield "tables_by_address", table.spec.address
     yield "tables_by_group", table.spec.director_group
+    if table.spec.firewall_mark:
+        yield "tables_by_mark", mark_of(table.spec)
     for destination in table.spec.destinations:
         yield "tables_by_destination", destination.address
         if destination.node:
             yield "tables_by_node", destination.node
+            if carries(destination.forwarding):
+                yield "tables_by_carrier", destination.node
+            if destination.tunnel is not None:
+                yield "tables_by_tunnel", destination.node
 
 
 def _node_entries(_: Key, node: Node) -> Iterator[Entry]:
@@ -165,6 +180,8 @@ def _lvs_node_entries(_: Key, record: NodeRecord) -> Iterator[Entry]:
         yield "holders_by_address", address
     for address in spec.backend_addresses:
         yield "backends_by_address", address
+    if spec.backend_tunnels:
+        yield "tunnel_nodes", ""
     if status is not None:
         yield from _status_entries(status)
 

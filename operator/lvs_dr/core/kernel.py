@@ -5,7 +5,7 @@ no more than equality. `agent.kernel` translates to and from netlink and /proc/s
 """
 
 from collections.abc import Mapping
-from enum import IntEnum, StrEnum
+from enum import IntEnum, IntFlag, StrEnum
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -18,6 +18,32 @@ class Forwarding(IntEnum):
     LOCAL = 1
     TUNNEL = 2
     DIRECT_ROUTING = 3
+
+
+class ServiceFlag(IntFlag):
+    """Flags of a service that a user may choose (include/uapi/linux/ip_vs.h, IP_VS_SVC_F_*)."""
+
+    NONE = 0
+    ONE_PACKET = 0x4
+    SCHEDULER_1 = 0x8  # sh-fallback or mh-fallback, by scheduler
+    SCHEDULER_2 = 0x10  # sh-port or mh-port
+    SCHEDULER_3 = 0x20
+
+
+class TunnelNumber(IntEnum):
+    """Encapsulation of a destination (IP_VS_CONN_F_TUNNEL_TYPE_*)."""
+
+    IPIP = 0
+    GUE = 1
+    GRE = 2
+
+
+class TunnelFlag(IntFlag):
+    """Checksum of the outer header (IP_VS_TUNNEL_ENCAP_FLAG_*)."""
+
+    NO_CHECKSUM = 0
+    CHECKSUM = 0x1
+    REMOTE_CHECKSUM = 0x2
 
 
 class ServiceKey(NamedTuple):
@@ -86,6 +112,34 @@ class SysctlKey(NamedTuple):
     path: tuple[str, ...]
 
 
+class TimeoutKey(NamedTuple):
+    """A timeout of IPVS in this network namespace: "tcp", "tcp-fin" or "udp" (`ipvsadm --set`)."""
+
+    name: str
+
+
+class TunnelKey(NamedTuple):
+    """A tunnel device, by name."""
+
+    name: str
+
+
+class TunnelConfig(NamedTuple):
+    """What a tunnel device takes in: anything that was sent to `local`, whoever sent it."""
+
+    kind: str  # ipip, gre, ip6tnl (mode any) or ip6gre
+    local: str
+    checksum: bool = False  # GRE: takes packets with a checksum, and only those
+    receives: bool = True  # it is up and takes packets whose answers leave by another interface
+
+
+class GuePortKey(NamedTuple):
+    """A UDP port of one local address where the kernel takes GUE packets apart (module fou)."""
+
+    local: str
+    port: int
+
+
 class KernelState(Struct, frozen=True):
     """All that is read in one pass, foreign entries included. Absent sysctls are left out."""
 
@@ -94,7 +148,12 @@ class KernelState(Struct, frozen=True):
     addresses: Mapping[AddressKey, AddressConfig] = {}
     routes: frozenset[RouteKey] = frozenset()
     sysctls: Mapping[SysctlKey, str] = {}
+    timeouts: Mapping[TimeoutKey, int] = {}  # seconds; empty without IPVS
+    tunnels: Mapping[TunnelKey, TunnelConfig] = {}  # devices with a name like ours, as far as they were asked for
+    gue_ports: frozenset[GuePortKey] = frozenset()  # likewise
     connections: Mapping[DestinationKey, int] = {}  # live ones: active; for UDP, which knows no end, inactive too
+    silent_marks: frozenset[ServiceKey] = frozenset()  # firewall-mark services that no packet has reached yet
+    ipvs_slots: int = 0  # of the connection table (GET_INFO); 0 = not known
 
 
 class Verb(StrEnum):
@@ -144,7 +203,30 @@ class SysctlOp(NamedTuple):
     value: str
 
 
-Op = ServiceOp | DestinationOp | AddressOp | RouteOp | SysctlOp
+class TimeoutOp(NamedTuple):
+    """Set a timeout of IPVS; the verb is always SET."""
+
+    verb: Verb
+    key: TimeoutKey
+    seconds: int
+
+
+class TunnelOp(NamedTuple):
+    """Change a tunnel device."""
+
+    verb: Verb
+    key: TunnelKey
+    config: TunnelConfig | None = None
+
+
+class GuePortOp(NamedTuple):
+    """Open or close a UDP port for GUE."""
+
+    verb: Verb
+    key: GuePortKey
+
+
+Op = ServiceOp | DestinationOp | AddressOp | RouteOp | SysctlOp | TimeoutOp | TunnelOp | GuePortOp
 
 
 class Failure(NamedTuple):

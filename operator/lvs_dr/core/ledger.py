@@ -5,6 +5,8 @@ announces; an entry that never made it into the kernel does no harm. After a reb
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,26 +16,77 @@ from lvs_dr.core.kernel import (
     AddressKey,
     DestinationConfig,
     DestinationKey,
+    GuePortKey,
     RouteKey,
     ServiceConfig,
     ServiceKey,
     SysctlKey,
+    TimeoutKey,
+    TunnelKey,
 )
+
+QUIESCE_SECONDS = 60
+
+K = TypeVar("K")
+
+
+class ServiceNote(NamedTuple):
+    """What an IPVS service does not tell by itself: the VIP that its packets come to, and how long it may drain."""
+
+    address: str
+    quiesce_seconds: int = QUIESCE_SECONDS
+
+
+EARLIER = 8  # values of ours that are remembered of one setting
 
 
 class SysctlRecord(Struct, frozen=True):
-    """A sysctl that is ours for a while."""
+    """A sysctl that is ours for a while. `earlier`: what we wanted before, and may still be in the kernel."""
 
     key: SysctlKey
     found: str
     ours: str
+    earlier: tuple[str, ...] = ()
+
+    def wanting(self, value: str) -> "SysctlRecord":
+        """Return the record for another value of ours."""
+        if value == self.ours:
+            return self
+        return replace(self, ours=value, earlier=(*self.earlier, self.ours)[-EARLIER:])
+
+    def is_ours(self, value: str | None) -> bool:
+        """Tell whether the kernel's value is one that we set."""
+        return value == self.ours or value in self.earlier
 
 
-class DrainRecord(Struct, frozen=True):
-    """A destination that is quiesced before it is removed, and since when (seconds of the monotonic clock)."""
+class TimeoutRecord(Struct, frozen=True):
+    """A timeout of IPVS that is ours for a while, in seconds; as SysctlRecord."""
+
+    key: TimeoutKey
+    found: int
+    ours: int
+    earlier: tuple[int, ...] = ()
+
+    def wanting(self, value: int) -> "TimeoutRecord":
+        """Return the record for another value of ours."""
+        if value == self.ours:
+            return self
+        return replace(self, ours=value, earlier=(*self.earlier, self.ours)[-EARLIER:])
+
+    def is_ours(self, value: int | None) -> bool:
+        """Tell whether the kernel's value is one that we set."""
+        return value == self.ours or value in self.earlier
+
+
+class DrainRecord(Struct, frozen=True, omit_defaults=True):
+    """A destination that is quiesced before it is removed, and since when (seconds of the monotonic clock).
+
+    One that is `serving` is not quiesced yet: those that take its place wait for their first check.
+    """
 
     key: DestinationKey
     since: float
+    serving: bool = False
 
 
 class Ledger(Struct, frozen=True, omit_defaults=True):
@@ -49,7 +102,12 @@ class Ledger(Struct, frozen=True, omit_defaults=True):
     routes: tuple[RouteKey, ...] = ()
     adopted_routes: tuple[RouteKey, ...] = ()
     sysctls: tuple[SysctlRecord, ...] = ()
+    timeouts: tuple[TimeoutRecord, ...] = ()
+    tunnels: tuple[TunnelKey, ...] = ()  # never adopted: a device that was there is left alone
+    gue_ports: tuple[GuePortKey, ...] = ()
+    adopted_gue_ports: tuple[GuePortKey, ...] = ()
     draining: tuple[DrainRecord, ...] = ()
+    notes: tuple[tuple[ServiceKey, ServiceNote], ...] = ()  # where they differ from the usual (`note`)
     held: tuple[AddressKey, ...] = ()  # added by the speaker to the director's interface
     adopted_held: tuple[AddressKey, ...] = ()  # found there and taken over: stays when it is released
 
@@ -58,9 +116,26 @@ class Ledger(Struct, frozen=True, omit_defaults=True):
         """Tell whether nothing in the kernel is, or might be, ours or changed by us."""
         return self == Ledger(self.boot_id)
 
+    def note(self, key: ServiceKey) -> ServiceNote:
+        """Return what is known of a service of ours; one by address holds its VIP in its key."""
+        found = next((note for service, note in self.notes if service == key), None) if self.notes else None
+        return found or usual_note(key)
+
     def sysctl(self, key: SysctlKey) -> SysctlRecord | None:
         """Return the record of one sysctl."""
         return next((record for record in self.sysctls if record.key == key), None)
+
+
+def usual_note(key: ServiceKey) -> ServiceNote:
+    """Return what holds of a service of which nothing else is noted."""
+    return ServiceNote(key.address)
+
+
+def listing(keys: AbstractSet[K], before: tuple[K, ...]) -> tuple[K, ...]:
+    """Return keys as the ledger lists them; the very same listing where nothing changed, for that is told fastest."""
+    if len(keys) == len(before) and all(key in keys for key in before):
+        return before
+    return tuple(sorted(keys))  # type: ignore[type-var]
 
 
 def ledger_for(boot_id: str, stored: Ledger | None) -> Ledger:

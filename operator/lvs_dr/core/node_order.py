@@ -1,49 +1,84 @@
 """The order of changes on one node, written once.
 
 Taking away comes first, in the reverse of building up: (the speaker has released the VIP) destinations, their
-service; the VIP on lo, its guard route, the ARP settings. Then building up: ARP settings, guard route, VIP on lo;
-services, destinations; (then the speaker takes the VIP and announces it). Destinations that leave a service
-which stays go last, so that a service is not empty between two sets of destinations.
+service; the VIP on lo, its guard route, tunnels, the settings. Then building up: settings, guard route, tunnels,
+VIP on lo; services, destinations; (then the speaker takes the VIP and announces it).
+
+A VIP that stays is never without service in between: what takes new connections is set before what takes none,
+then destinations leave, and last the services (of another port, or a firewall mark) that were replaced.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Final
 
-from lvs_dr.core.kernel import AddressOp, DestinationOp, Failure, Op, RouteOp, ServiceKey, ServiceOp, SysctlOp, Verb
+from lvs_dr.core.kernel import (
+    AddressOp,
+    DestinationOp,
+    Failure,
+    GuePortOp,
+    Op,
+    RouteOp,
+    ServiceKey,
+    ServiceOp,
+    SysctlOp,
+    TimeoutOp,
+    TunnelOp,
+    Verb,
+)
+from lvs_dr.core.settings import is_shared
 
 
-def ordered(ops: Iterable[Op], restored: frozenset[SysctlOp] = frozenset()) -> tuple[Op, ...]:
-    """Return the operations of one pass in the order they must be carried out; `restored` sysctls are put back."""
+def ordered(
+    ops: Iterable[Op],
+    restored: frozenset[Op] = frozenset(),
+    replaced: AbstractSet[ServiceKey] = frozenset(),
+) -> tuple[Op, ...]:
+    """Return the operations of one pass in the order they must be carried out.
+
+    `restored` settings are put back; `replaced` services leave a VIP that others go on serving.
+    """
     listed = tuple(ops)
-    leaving = frozenset(op.key for op in listed if isinstance(op, ServiceOp) and op.verb is Verb.DELETE)
+    leaving = {op.key for op in listed if isinstance(op, ServiceOp) and op.verb is Verb.DELETE} - replaced
     return tuple(sorted(listed, key=lambda op: _rank(op, leaving, restored)))  # sorted() is stable
 
 
-def _rank(op: Op, leaving: frozenset[ServiceKey], restored: frozenset[SysctlOp]) -> int:
+# GUE: a packet that was taken apart needs the tunnel device, so the port opens last and closes first.
+_TAKING_AWAY: Final[Mapping[type, int]] = {AddressOp: 2, RouteOp: 3, GuePortOp: 4, TunnelOp: 5}
+_PUT_BACK: Final = 6
+_BUILDING_UP: Final[Mapping[type, int]] = {
+    SysctlOp: 7, TimeoutOp: 7, RouteOp: 8, TunnelOp: 9, GuePortOp: 10, AddressOp: 11
+}  # fmt: skip
+
+
+def _rank(op: Op, leaving: AbstractSet[ServiceKey], restored: frozenset[Op]) -> int:
     removing = op.verb is Verb.DELETE
-    match op:
-        case DestinationOp():
-            return (0 if op.key.service in leaving else 10) if removing else 9
-        case ServiceOp():
-            return 1 if removing else 8
-        case AddressOp():
-            return 2 if removing else 7
-        case RouteOp():
-            return 3 if removing else 6
-        case SysctlOp():
-            return 4 if op in restored else 5
+    if isinstance(op, DestinationOp):
+        if removing:
+            return 0 if op.key.service in leaving else 15
+        return 13 if op.config is None or op.config.weight > 0 else 14
+    if isinstance(op, ServiceOp):
+        return (1 if op.key in leaving else 16) if removing else 12
+    if isinstance(op, SysctlOp | TimeoutOp) and op in restored:
+        return _PUT_BACK
+    return (_TAKING_AWAY if removing else _BUILDING_UP)[type(op)]
 
 
 def blocks(failure: Failure, op: Op) -> bool:
     """Tell whether `op` must not be tried after `failure` of an earlier operation of the same pass.
 
     A VIP put on lo without silent ARP would be answered for by every backend; without its guard route a later
-    loss of the VIP would send packets back to the director.
+    loss of the VIP would send packets back to the director. GUE packets without a tunnel device would go to
+    somebody else's.
     """
+    failed = failure.op
+    if isinstance(op, GuePortOp):
+        made = isinstance(failed, TunnelOp) and failed.config is not None and failed.config.local == op.key.local
+        return made and op.verb is Verb.ADD
     if not isinstance(op, AddressOp) or op.verb is not Verb.ADD:
         return False
-    failed = failure.op
     if isinstance(failed, SysctlOp):
-        return ":" not in op.key.address  # ARP is IPv4's
+        return ":" not in op.key.address and not is_shared(failed.key)  # ARP is IPv4's
     return isinstance(failed, RouteOp) and failed.verb is Verb.ADD and failed.key.address == op.key.address
 
 

@@ -8,6 +8,7 @@ from lvs_dr.core import views
 from lvs_dr.core.conditions import Finding, conditions, is_true, reason_of, unknown, well, wrong
 from lvs_dr.core.decisions import Member, TableDecision
 from lvs_dr.core.directors import active_director, listed
+from lvs_dr.core.forwarding import carries
 from lvs_dr.core.indexing import selecting
 from lvs_dr.core.node import LVSNodeStatus
 from lvs_dr.core.objects import Invalid, Key, RealServer, RealServerState
@@ -80,6 +81,8 @@ def _configured(world: World, real_server: RealServer | Invalid, parts: list[Par
     node = real_server.node_name
     if not node:
         text = "it is no node of this cluster: whoever runs it puts the VIPs on its lo and silences ARP for them"
+        if parts and not any(carries(part.member.forwarding) for part in parts):
+            text = "it is no node of this cluster: whoever runs it routes its answers through the directors"
         return well(Reason.CONFIGURED, text)
     if node not in world.nodes:
         return wrong(Reason.NODE_MISSING, f"there is no node {node}: correct spec.nodeName, or remove the RealServer")
@@ -90,11 +93,14 @@ def _configured(world: World, real_server: RealServer | Invalid, parts: list[Par
     if node in world.silent:
         text = f"the lvs-agent on {node} does not report: check the node and the DaemonSet's pod there"
         return unknown(Reason.AGENT_SILENT, text)
-    return _on_node(record, {part.address for part in parts if part.member.verdict.ok})
+    return _on_node(record, [part for part in parts if part.member.verdict.ok])
 
 
-def _on_node(record: NodeRecord, needed: set[str]) -> Finding:
+def _on_node(record: NodeRecord, parts: list[Part]) -> Finding:  # noqa: PLR0911 - in order, the first finding counts
     node, status = record.name, record.status or LVSNodeStatus()
+    needed = {part.address for part in parts if carries(part.member.forwarding)}
+    if parts and not needed:
+        return well(Reason.CONFIGURED, f"nothing to set up on node {node}: its answers go through the directors")
     missing = sorted(needed - set(status.loopback_addresses))
     for problem in status.problems:
         if problem.address in missing:
@@ -107,7 +113,21 @@ def _on_node(record: NodeRecord, needed: set[str]) -> Finding:
         return wrong(Reason.WAITING_FOR_BACKEND, text)
     if not needed:
         return unknown(Reason.NOT_SELECTED, "no VirtualService sends to it")
+    if closed := sorted({_tunnel(part) for part in parts if part.member.tunnel and not _is_open(part, status)}):
+        for problem in status.problems:
+            if problem.reason == Reason.TUNNEL_UNAVAILABLE:
+                return wrong(Reason.TUNNEL_UNAVAILABLE, f"node {node}: {problem.message}")
+        text = f"waiting for the lvs-agent on node {node} to report its end of {listed(closed)}"
+        return wrong(Reason.WAITING_FOR_TUNNEL, text)
     return well(Reason.CONFIGURED, f"node {node} carries {listed(sorted(needed))}")
+
+
+def _is_open(part: Part, status: LVSNodeStatus) -> bool:
+    return any(each.tunnel == part.member.tunnel for each in status.tunnels)
+
+
+def _tunnel(part: Part) -> str:
+    return f"{part.member.tunnel.type} to {part.member.address}" if part.member.tunnel is not None else ""
 
 
 def _healthy(world: World, key: Key, services: list[Key], earlier: tuple[Condition, ...]) -> Finding:

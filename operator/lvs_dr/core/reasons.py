@@ -47,6 +47,7 @@ class Reason(StrEnum):
     FOREIGN_ENTRY = "ForeignEntry"
     CONTESTED = "Contested"
     SHARED_SETTING_CONFLICT = "SharedSettingConflict"
+    MARK_SEEN = "MarkSeen"
     MARK_NOT_SEEN = "MarkNotSeen"
     WEIGHTS_IGNORED = "WeightsIgnored"
     CONNECTION_TABLE_SMALL = "ConnectionTableSmall"

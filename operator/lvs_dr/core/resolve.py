@@ -1,4 +1,4 @@
-"""Which real servers a table has: each selected RealServer judged, and those that may enter as destinations.
+"""Which real servers a table has: each selected RealServer judged by itself, and whether it may enter.
 
 What is in stays in while its node drifts or is silent; health checks withdraw what does not work.
 """
@@ -12,10 +12,20 @@ from lvs_dr.core.addresses import Subnet, version
 from lvs_dr.core.claims import namespace_allowed
 from lvs_dr.core.decisions import Member, Verdict
 from lvs_dr.core.directors import active_director, directors, interface_subnets, listed, usable_group
-from lvs_dr.core.objects import Invalid, Key, RealServer, RealServerState
+from lvs_dr.core.forwarding import carries, exclude, method, same_way, tunnel_end
+from lvs_dr.core.objects import (
+    ForwardingMethod,
+    Invalid,
+    Key,
+    Override,
+    RealServer,
+    RealServerState,
+    TunnelType,
+    VirtualService,
+)
 from lvs_dr.core.order import may_enter, unlisted
 from lvs_dr.core.reasons import Reason
-from lvs_dr.core.table import MAXIMUM_DESTINATIONS, TableDestination
+from lvs_dr.core.table import TableDestination
 from lvs_dr.core.world import TableRecord, World
 
 
@@ -23,11 +33,13 @@ class Context(NamedTuple):
     """What all real servers of one table have in common."""
 
     world: World
+    service: VirtualService
+    overrides: Mapping[str, Override]  # by RealServer
     namespace: str
     address: str  # VIP
     group: str
     known: Mapping[str, TableDestination]  # in the table now, by RealServer
-    nodes: frozenset[str]  # of `known`: they carry the VIP
+    nodes: frozenset[str]  # of those in `known` that carry the VIP
     pending: frozenset[str] | None  # RealServers that are pending in the table now; None = it is a new one
     director: str  # the Active one, "" = none
     on_link: tuple[Subnet, ...]  # of its interface; () = not known
@@ -41,6 +53,7 @@ class Judged(NamedTuple):
     member: Member
     destination: TableDestination | None = None
     pending: TableDestination | None = None  # what it will be once it may enter
+    goal: TableDestination | None = None  # what it is to be as soon as its node has what that needs
 
 
 _ABSENT = Verdict(False, Reason.WAITING_FOR_DIRECTOR, "the DirectorTable is about to be written")
@@ -48,8 +61,12 @@ _IN_SERVICE = Verdict(True, Reason.IN_SERVICE)
 _MAINTENANCE = Verdict(True, Reason.MAINTENANCE, "it takes no new connections: spec.state is Maintenance")
 
 
-def context(world: World, namespace: str, address: str, group: str, record: TableRecord | None) -> Context:
-    """Return what judging the real servers of a table needs; `record` is the table as it is, None for a new one."""
+def context(world: World, service: VirtualService, address: str, group: str, record: TableRecord | None) -> Context:
+    """Return what judging the real servers of a table needs; `record` is the table as it is, None for a new one.
+
+    `address` and `group` are the table's: while a change is refused they are not those of the service.
+    """
+    namespace = service.meta.key.namespace
     destinations = record.spec.destinations if record is not None else ()
     active = active_director(world, group).node
     on_link = interface_subnets(world, active) if active else ()
@@ -57,11 +74,13 @@ def context(world: World, namespace: str, address: str, group: str, record: Tabl
         on_link = tuple(sorted({each for name in directors(world, group) for each in interface_subnets(world, name)}))
     return Context(
         world=world,
+        service=service,
+        overrides={each.real_server: each for each in service.overrides},
         namespace=namespace,
         address=address,
         group=group,
         known={each.real_server: each for each in destinations},
-        nodes=frozenset(each.node for each in destinations if each.node),
+        nodes=frozenset(each.node for each in destinations if each.node and carries(each.forwarding)),
         pending=frozenset(each.real_server for each in record.spec.pending) if record is not None else None,
         director=active,
         on_link=on_link,
@@ -88,26 +107,26 @@ def _judge(ctx: Context, key: Key, real_server: RealServer, known: TableDestinat
         return Judged(Member(key, "", node, Verdict(False, Reason.NODE_MISSING, text)))
     if known is not None and known.node != node:
         known = None  # moved to another node: a new destination
-    address = _address(ctx, real_server, known)
-    if known is not None and address == known.address:
-        return _entered(key, real_server, address)
-    verdict = _usable(ctx, real_server, address)
+    goal = _destination(ctx, real_server, known)
+    if known is not None and same_way(goal, known):
+        return _entered(key, real_server, goal)
+    verdict = _usable(ctx, real_server, goal)
     if verdict.ok:
-        verdict = _waits(ctx, node)
+        verdict = _waits(ctx, goal)
         if verdict is _IN_SERVICE:
-            return _entered(key, real_server, address)
+            return _entered(key, real_server, goal)
+    member = Member(key, goal.address, node, verdict, goal.forwarding, goal.tunnel)
     if known is None:
-        pending = verdict.ok and _may_be_there(ctx, key, node)
-        entry = _destination(key, real_server, address) if pending else None
-        return Judged(Member(key, address, node, verdict), pending=entry)
+        pending = goal if verdict.ok and _may_be_there(ctx, goal) else None
+        return Judged(member, pending=pending, goal=goal)
+    if verdict.ok and exclude(tunnel_end(known), tunnel_end(goal)):
+        return Judged(member, goal=goal)  # the node cannot have both ends: the old one goes first
     text = f"{verdict.message}; directors go on sending to {known.address}"
-    member = Member(key, known.address, node, Verdict(verdict.ok, verdict.reason, text))
-    return Judged(member, _destination(key, real_server, known.address))
-
-
-def wants(judged: Judged) -> bool:
-    """Tell whether the real server's node is to carry the VIP: it is in the table, or waits to get in."""
-    return judged.destination is not None or judged.member.verdict.ok
+    if known.forwarding is not goal.forwarding:
+        text += f" by {known.forwarding}"
+    member = replace(member, address=known.address, verdict=Verdict(verdict.ok, verdict.reason, text))
+    kept = replace(goal, address=known.address, forwarding=known.forwarding, tunnel=known.tunnel)
+    return Judged(member, kept, goal=goal)
 
 
 def entered(member: Member) -> bool:
@@ -115,104 +134,70 @@ def entered(member: Member) -> bool:
     return member.verdict.ok and member.verdict.reason in (Reason.IN_SERVICE, Reason.MAINTENANCE)
 
 
-def _may_be_there(ctx: Context, key: Key, node: str) -> bool:
+def _may_be_there(ctx: Context, goal: TableDestination) -> bool:
     """Tell whether directors may keep the real server, if they have it from a table of this name before this one.
 
     A table that was deleted by mistake is made anew without destinations; its backends still carry the VIP. Nobody
     becomes pending later: what a table has let go, directors must let go too.
     """
-    if ctx.pending is not None and key.name not in ctx.pending:
+    if ctx.pending is not None and goal.real_server not in ctx.pending:
         return False
-    if not node:
+    if not goal.node or not carries(goal.forwarding):
         return True
-    record = ctx.world.lvs_node(node)
+    record, end = ctx.world.lvs_node(goal.node), tunnel_end(goal)
     if record is None or record.status is None or ctx.address not in record.status.loopback_addresses:
         return False
-    return not record.spec.decided or ctx.address in record.spec.backend_addresses
+    if end is not None and end not in record.status.tunnels:
+        return False
+    spec = record.spec
+    return not spec.decided or (ctx.address in spec.backend_addresses and (end is None or end in spec.backend_tunnels))
 
 
-def _unreported(ctx: Context, keys: list[Key]) -> str:
-    """Return a node of the real servers whose live agent has not reported yet; "" when there is none."""
-    for key in keys:
-        real_server = ctx.world.real_servers[key]
-        node = real_server.node_name if isinstance(real_server, RealServer) else ""
-        if node in ctx.world.nodes and node not in ctx.world.silent:
-            record = ctx.world.lvs_node(node)
-            if record is None or record.status is None:
-                return node
-    return ""
-
-
-class Roll(NamedTuple):
-    """All real servers of a table: what to say of each, who is in, and who is about to enter."""
-
-    members: tuple[Member, ...]
-    destinations: tuple[TableDestination, ...]
-    pending: tuple[TableDestination, ...]
-    unreported: str  # a node whose live agent has not reported yet; "" = none
-
-
-def members(ctx: Context, keys: list[Key]) -> Roll:
-    """Judge the selected RealServers (sorted) together: one for each address, and no more than IPVS is given."""
-    found: list[Member] = []
-    destinations: dict[str, TableDestination] = {}
-    waiting: list[TableDestination] = []
-    owners: dict[str, str] = {}
-    for key in keys:
-        member, destination, pending = judge(ctx, key)
-        if pending is not None:
-            waiting.append(pending)
-        if destination is not None:
-            owner = owners.setdefault(destination.address, key.name)
-            if owner == key.name:
-                destinations[key.name] = destination
-            else:
-                text = f"RealServer {owner} has the same address {destination.address}: remove one of them"
-                member = Member(key, member.address, member.node, Verdict(False, Reason.DUPLICATE_ADDRESS, text))
-        found.append(member)
-    if len(destinations) > MAXIMUM_DESTINATIONS:
-        found, destinations = _cut(ctx, found, destinations)
-    later = {each.address: each for each in reversed(waiting) if each.address not in owners}
-    room = MAXIMUM_DESTINATIONS - len(destinations)
-    return Roll(
-        tuple(found), tuple(destinations.values()), tuple(reversed(later.values()))[:room], _unreported(ctx, keys)
-    )
-
-
-def _cut(
-    ctx: Context, found: list[Member], destinations: dict[str, TableDestination]
-) -> tuple[list[Member], dict[str, TableDestination]]:
-    order = sorted(destinations, key=lambda name: (name not in ctx.known, name))
-    out = frozenset(order[MAXIMUM_DESTINATIONS:])
-    text = f"a VirtualService has {MAXIMUM_DESTINATIONS} real servers at most: narrow its selector"
-    verdict = Verdict(False, Reason.TOO_MANY_DESTINATIONS, text)
-    return (
-        [replace(each, verdict=verdict) if each.real_server.name in out else each for each in found],
-        {name: each for name, each in destinations.items() if name not in out},
-    )
-
-
-def _entered(key: Key, real_server: RealServer, address: str) -> Judged:
+def _entered(key: Key, real_server: RealServer, entry: TableDestination) -> Judged:
     serving = real_server.state is RealServerState.IN_SERVICE
-    member = Member(key, address, real_server.node_name, _IN_SERVICE if serving else _MAINTENANCE)
-    return Judged(member, _destination(key, real_server, address))
+    verdict = _IN_SERVICE if serving else _MAINTENANCE
+    return Judged(Member(key, entry.address, entry.node, verdict, entry.forwarding, entry.tunnel), entry, goal=entry)
 
 
-def _destination(key: Key, real_server: RealServer, address: str) -> TableDestination:
-    weight = real_server.weight if real_server.state is RealServerState.IN_SERVICE else 0
-    return TableDestination(real_server=key.name, address=address, weight=weight, node=real_server.node_name)
-
-
-def _address(ctx: Context, real_server: RealServer, known: TableDestination | None) -> str:
-    """Return the address directors send to, "" for none: its own, else its node's (the known one while it is there)."""
+def _destination(ctx: Context, real_server: RealServer, known: TableDestination | None) -> TableDestination:
+    """Return the destination as it is to be; its address is "" when there is none that its method reaches."""
+    name = real_server.meta.key.name
+    override = ctx.overrides.get(name)
+    forwarding, tunnel = method(ctx.service, override)
+    weight, limits = real_server.weight, real_server.limits
+    if override is not None:
+        weight = weight if override.weight is None else override.weight
+        limits = override.limits or limits
     family = version(ctx.address)
+    address = _address(ctx, real_server, known, family)
+    # IPv6 inside IPv4 would need a sit device on the real server, which brings an address of its own: only by GRE.
+    if not address and tunnel is not None and (family == IPV4 or tunnel.type is TunnelType.GRE):
+        address = _address(ctx, real_server, known, _OTHER[family])
+    return TableDestination(
+        real_server=name,
+        address=address,
+        weight=weight if real_server.state is RealServerState.IN_SERVICE else 0,
+        node=real_server.node_name,
+        forwarding=forwarding,
+        tunnel=tunnel,
+        upper=limits.upper,
+        lower=limits.lower,
+    )
+
+
+IPV4 = 4
+_OTHER = {4: 6, 6: 4}
+
+
+def _address(ctx: Context, real_server: RealServer, known: TableDestination | None, family: int) -> str:
+    """Return the address directors send to, "" for none: its own, else its node's (the known one while it is there)."""
     for address in real_server.addresses:
         if version(address) == family:
             return address
     if not real_server.node_name:
         return ""
     own = node_addresses(ctx.world, real_server.node_name, family)
-    if known is not None and (not own or known.address in own):
+    if known is not None and version(known.address) == family and (not own or known.address in own):
         return known.address
     for address in own:
         if any(each.holds(address) for each in ctx.on_link):
@@ -232,12 +217,14 @@ def node_addresses(world: World, node: str, family: int) -> tuple[str, ...]:
     return tuple(each for each in found if version(each) == family and each not in world.tables_by_address)
 
 
-def _usable(ctx: Context, real_server: RealServer, address: str) -> Verdict:
-    node = real_server.node_name
+def _usable(ctx: Context, real_server: RealServer, goal: TableDestination) -> Verdict:
+    node, address = goal.node, goal.address
     if not address:
         family = "IPv6" if version(ctx.address) == 6 else "IPv4"  # noqa: PLR2004 - an IP version
         whose = f"node {node} has none" if node else "it names none"
         text = f"no {family} address to send to: {whose}; set one in spec.addresses"
+        if real_server.addresses:
+            text += ", or use forwardingMethod Tunnel, which reaches the other family"
         return Verdict(False, Reason.NO_ADDRESS, text)
     if address in ctx.world.tables_by_address:
         claimer = min(ctx.world.tables_by_address[address])
@@ -249,27 +236,28 @@ def _usable(ctx: Context, real_server: RealServer, address: str) -> Verdict:
     if node in ctx.world.silent:
         text = f"node {node} has no lvs-agent reporting: check the DaemonSet's pods there"
         return Verdict(False, Reason.NO_AGENT, text)
-    if ctx.on_link and not any(each.holds(address) for each in ctx.on_link):
+    direct = goal.forwarding is ForwardingMethod.DIRECT_ROUTING
+    if direct and ctx.on_link and not any(each.holds(address) for each in ctx.on_link):
         where = f"director {ctx.director}'s interface" if ctx.director else "the directors' interfaces"
         text = (
             f"{address} is not in {listed([str(each) for each in ctx.on_link])}, the subnet of {where}: direct "
             "routing reaches only that segment; name an address there in spec.addresses, or another interface in the "
-            "DirectorGroup"
+            "DirectorGroup, or use forwardingMethod Tunnel"
         )
         return Verdict(False, Reason.NOT_ON_LINK, text)
     return _IN_SERVICE
 
 
-def _waits(ctx: Context, node: str) -> Verdict:
+def _waits(ctx: Context, goal: TableDestination) -> Verdict:
     """Return what a usable real server waits for before it enters; `_IN_SERVICE` when it may."""
     if not ctx.on_link:
         text = f"no director of {ctx.group} has reported its subnets yet"
         return Verdict(True, Reason.WAITING_FOR_DIRECTOR, text)
-    if not node:
+    if not goal.node or not carries(goal.forwarding):
         return _IN_SERVICE
     if not ctx.ready.ok:
         return Verdict(True, ctx.ready.reason, ctx.ready.message)
-    if node in ctx.nodes:
+    if goal.node in ctx.nodes and goal.forwarding is ForwardingMethod.DIRECT_ROUTING:
         return _IN_SERVICE
-    verdict = may_enter(ctx.world, ctx.address, node)
+    verdict = may_enter(ctx.world, ctx.address, goal)
     return _IN_SERVICE if verdict.ok else Verdict(True, verdict.reason, verdict.message)

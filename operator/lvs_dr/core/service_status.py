@@ -10,6 +10,7 @@ from lvs_dr.core.objects import Invalid, Key, VirtualService
 from lvs_dr.core.order import may_announce
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.resolve import entered
+from lvs_dr.core.service_aspects import aspects
 from lvs_dr.core.status import RealServerCount, VirtualServiceStatus
 from lvs_dr.core.views import View, Views
 from lvs_dr.core.world import TableRecord, World
@@ -70,6 +71,7 @@ def virtual_service_status(
         ("Accepted", _accepted(decision.accepted)),
         ("Programmed", _programmed(subject)),
         ("Ready", _ready(subject)),
+        *aspects(service, decision, table, seen),
     )
     return VirtualServiceStatus(
         observed_generation=generation,
@@ -240,8 +242,10 @@ def _count(healthy: int, total: int) -> RealServerCount:
 
 
 def _ports(service: VirtualService | Invalid, table: TableRecord | None) -> str:
-    if isinstance(service, VirtualService):
-        ports = [f"{each.port}/{each.protocol.value}" for each in service.ports]
-    else:
-        ports = [f"{each.port}/{each.protocol.value}" for each in table.spec.ports] if table is not None else []
-    return ",".join(ports)[:MAXIMUM_PORTS_TEXT]
+    """Return `80/TCP,443/TCP`, `any/TCP` or `fwmark 7`."""
+    given = service if isinstance(service, VirtualService) else table.spec if table is not None else None
+    if given is None:
+        return ""
+    if given.firewall_mark:
+        return f"fwmark {given.firewall_mark}"
+    return ",".join(f"{each.port or 'any'}/{each.protocol.value}" for each in given.ports)[:MAXIMUM_PORTS_TEXT]

@@ -10,7 +10,9 @@ from lvs_dr.core.order import is_of
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.world import NodeRecord, TableRecord, World
 
-INFORMATIVE = frozenset({Reason.PAUSED, Reason.FOREIGN_ENTRY, Reason.MAINTENANCE, Reason.NOT_CHECKED})
+INFORMATIVE = frozenset(
+    {Reason.PAUSED, Reason.FOREIGN_ENTRY, Reason.MAINTENANCE, Reason.NOT_CHECKED, Reason.MARK_NOT_SEEN}
+)
 """Reasons in reports that say nothing against what is served."""
 
 

@@ -65,6 +65,13 @@ class TunnelType(IntEnum):
     GRE = 2
 
 
+ServiceKeyFields = tuple[str, int, int, int, int]
+"""A ServiceKey, or a tuple of a caller's own type with the same fields."""
+ServiceConfigFields = tuple[str, int, int, int, str]
+DestinationKeyFields = tuple[str, int, int]
+DestinationConfigFields = tuple[int, int, int, int, int, int, int]
+
+
 class ServiceKey(NamedTuple):
     """What identifies a virtual service.
 
@@ -124,14 +131,6 @@ class DestinationConfig(NamedTuple):
     tunnel_type: int
     tunnel_port: int
     tunnel_flags: int
-
-
-class DestinationCounters(NamedTuple):
-    """Connections that a destination has now; the kernel refreshes them about every 2 s."""
-
-    active: int
-    inactive: int
-    persistent: int
 
 
 class Info(NamedTuple):

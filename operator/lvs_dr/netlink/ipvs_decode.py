@@ -18,7 +18,6 @@ from typing import Final
 from lvs_dr.netlink.errors import MalformedMessage
 from lvs_dr.netlink.ipvs import (
     DestinationConfig,
-    DestinationCounters,
     DestinationKey,
     Info,
     ServiceConfig,
@@ -40,6 +39,7 @@ _NATIVE: Final = sys.byteorder
 _CACHED_ADDRESSES: Final = 8192
 _FORWARDING_MASK: Final = 0x7
 _NETMASK_SIZE: Final = 4
+_PACKETS_IN: Final = 2  # IPVS_STATS_ATTR_INPKTS
 _KERNEL_BITS: Final = ServiceBit.PERSISTENT | ServiceBit.HASHED
 
 # Attributes of a destination in the order of the kernel, their size, and how the Struct takes them (None: not).
@@ -60,9 +60,12 @@ _ORDER: Final[tuple[tuple[DestinationAttribute, int, str], ...]] = (
 )
 _FAST: Final = struct.Struct(f"={ATTRIBUTES_START + 4}x" + "".join(f"4x{take}" for _, _, take in _ORDER))
 _FAST_STOP: Final = _FAST.size
+COUNTERS_START: Final = _FAST_STOP - 4 * 8
+"""Where the first of three counters and the address family begin in a destination of the kernel's order, in bytes."""
 _NEST: Final = slice(ATTRIBUTES_START, ATTRIBUTES_START + 2)
 _unpack = _FAST.unpack_from
 _integer = int.from_bytes
+_ntohs = socket.ntohs
 _new = tuple.__new__
 
 # address, port (wire order), forwarding, weight, tunnel type, port (wire order) and flags, upper, lower,
@@ -121,26 +124,45 @@ def parse_service(message: bytes) -> tuple[ServiceKey, ServiceConfig]:
     return key, config
 
 
+def parse_destination(message: bytes) -> tuple[str, int, int, DestinationConfig, int, int]:
+    """Read one destination: address, port, address family, configuration, active and inactive connections."""
+    (address, port, forwarding, weight, kind, tunnel, flags, upper, lower, active, inactive, _, family) = _values(
+        message
+    )
+    config = (weight, forwarding & _FORWARDING_MASK, upper, lower, kind, tunnel and _ntohs(tunnel), flags)
+    return _address(address, family), _ntohs(port), family, _new(DestinationConfig, config), active, inactive
+
+
 def parse_destinations(messages: Iterable[bytes]) -> dict[DestinationKey, DestinationConfig]:
     """Read the answer to `get_destinations`, without counters."""
     result: dict[DestinationKey, DestinationConfig] = {}
-    ntohs = socket.ntohs
     for message in messages:
-        (address, port, forwarding, weight, kind, tunnel, flags, upper, lower, _, _, _, family) = _values(message)
-        config = (weight, forwarding & _FORWARDING_MASK, upper, lower, kind, tunnel and ntohs(tunnel), flags)
-        key = (_address(address, family), ntohs(port), family)
-        result[_new(DestinationKey, key)] = _new(DestinationConfig, config)
+        address, port, family, config, _, _ = parse_destination(message)
+        result[_new(DestinationKey, (address, port, family))] = config
     return result
 
 
-def parse_counters(messages: Iterable[bytes]) -> dict[DestinationKey, DestinationCounters]:
-    """Read the connections of each destination from the answer to `get_destinations`."""
-    result: dict[DestinationKey, DestinationCounters] = {}
-    for message in messages:
-        address, port, *_, active, inactive, persistent, family = _values(message)
-        key = DestinationKey(_address(address, family), socket.ntohs(port), family)
-        result[key] = DestinationCounters(active, inactive, persistent)
-    return result
+def statistics_size(message: bytes) -> int:
+    """Return how many bytes at the end of a service's message are counters; 0 where they do not come last."""
+    start, stop = _only(message, CommandAttribute.SERVICE)
+    begin = 0
+    for kind, first, _ in walk(message, start, stop):
+        if kind == ServiceAttribute.STATISTICS:
+            begin = first - 4
+        elif kind != ServiceAttribute.STATISTICS_64:
+            begin = 0
+    return len(message) - begin if begin else 0
+
+
+def packets_in(message: bytes) -> int:
+    """Return how many packets a service has received; 64 bits wide where the kernel tells that."""
+    start, stop = _only(message, CommandAttribute.SERVICE)
+    found = {kind: (first, last) for kind, first, last in walk(message, start, stop)}
+    for kind, size in ((ServiceAttribute.STATISTICS_64, 8), (ServiceAttribute.STATISTICS, 4)):
+        if kind in found:
+            inner = {number: message[first:last] for number, first, last in walk(message, *found[kind])}
+            return _number(inner, _PACKETS_IN, size, 0)
+    return 0
 
 
 def parse_info(message: bytes) -> Info:
@@ -153,12 +175,20 @@ def parse_info(message: bytes) -> Info:
     )
 
 
-def _values(message: bytes) -> _Values:
+def in_kernel_order(message: bytes) -> bool:
+    """Tell whether a destination has exactly the attributes, in exactly the order, that are read in one step."""
     size = len(message)
-    if size >= _FAST_STOP and _integer(message[ATTRIBUTES_START:_FAST_STOP], "little") & _MASK == _EXPECTED:
+    return (
+        size >= _FAST_STOP
+        and _integer(message[ATTRIBUTES_START:_FAST_STOP], "little") & _MASK == _EXPECTED
+        and _FAST_STOP <= ATTRIBUTES_START + _integer(message[_NEST], _NATIVE) <= size
+    )
+
+
+def _values(message: bytes) -> _Values:
+    if in_kernel_order(message):
         values: _Values = _unpack(message)
-        if _FAST_STOP <= ATTRIBUTES_START + int.from_bytes(message[_NEST], _NATIVE) <= size:
-            return values
+        return values
     return _general_values(message)
 
 

@@ -2,7 +2,8 @@
 
 Source: ip_vs_genl_set_cmd and its parsers in net/netfilter/ipvs/ip_vs_ctl.c. Setting replaces: the kernel
 resets whatever a request leaves out, so each request carries the whole object. All functions raise
-UnencodableValue for an address or number that the wire format cannot carry.
+UnencodableValue for an address or number that the wire format cannot carry. Keys and configurations are taken as
+plain tuples, so that a caller with types of its own need not convert thousands of them.
 """
 
 import socket
@@ -15,10 +16,10 @@ from lvs_dr.netlink.ipvs import (
     FAMILY_VERSION,
     LONGEST_NAME,
     Command,
-    DestinationConfig,
-    DestinationKey,
-    ServiceConfig,
-    ServiceKey,
+    DestinationConfigFields,
+    DestinationKeyFields,
+    ServiceConfigFields,
+    ServiceKeyFields,
 )
 from lvs_dr.netlink.ipvs_attributes import (
     ADDRESS_BITS,
@@ -37,7 +38,11 @@ _BE32: Final = struct.Struct(">I")
 _FLAGS: Final = struct.Struct("=II")
 _ALL_BITS: Final = 0xFFFF_FFFF
 _NESTED_DESTINATION: Final = CommandAttribute.DESTINATION | 0x8000
-_CACHED_PREFIXES: Final = 8192
+_CACHED_PREFIXES: Final = 16384
+_CACHED_CONFIGURATIONS: Final = 256
+_SERVICE: Final = struct.Struct("=I12xBB2xHH")
+"""Length of the message, command, version, length and type of the one attribute."""
+_NESTED_SERVICE: Final = CommandAttribute.SERVICE | 0x8000
 
 
 def _head(kind: int, size: int) -> int:
@@ -45,11 +50,19 @@ def _head(kind: int, size: int) -> int:
     return int(_U32.unpack(struct.pack("=HH", 4 + size, kind))[0])
 
 
-# One Struct packs key and configuration of a destination: header, value, header, value, ...
-_KEY_FORMAT: Final = "=IH2xI16sI2s2x"
+# One Struct packs key and configuration of a destination: header, value, header, value, ... Ports are swapped to
+# network order before: one Struct has one byte order.
+_KEY_FORMAT: Final = "=IH2xI16sIH2x"
 _DESTINATION: Final = struct.Struct(_KEY_FORMAT + "IIIIIIII")
-_TUNNEL: Final = struct.Struct("=IB3xI2s2xIH2x")
+_TUNNEL: Final = struct.Struct("=IB3xIH2xIH2x")
 _KEY: Final = struct.Struct(_KEY_FORMAT)
+_UNENCODABLE: Final = (struct.error, OSError, TypeError, ValueError, OverflowError)
+# Plain numbers: the hash of an enum's member, needed for each lookup of a prefix, is a call into Python.
+_NEW_DESTINATION: Final = int(Command.NEW_DESTINATION)
+_SET_DESTINATION: Final = int(Command.SET_DESTINATION)
+_DELETE_DESTINATION: Final = int(Command.DELETE_DESTINATION)
+_htons = socket.htons
+_inet_pton = socket.inet_pton
 _FAMILY = _head(DestinationAttribute.ADDRESS_FAMILY, 2)
 _ADDRESS = _head(DestinationAttribute.ADDRESS, ADDRESS_SIZE)
 _PORT = _head(DestinationAttribute.PORT, 2)
@@ -62,17 +75,17 @@ _TUNNEL_PORT = _head(DestinationAttribute.TUNNEL_PORT, 2)
 _TUNNEL_FLAGS = _head(DestinationAttribute.TUNNEL_FLAGS, 2)
 
 
-def new_service(key: ServiceKey, config: ServiceConfig) -> bytes:
+def new_service(key: ServiceKeyFields, config: ServiceConfigFields) -> bytes:
     """Add a service. The kernel loads the scheduler's module if it must; EEXIST when the key is taken."""
     return _service(Command.NEW_SERVICE, key, config)
 
 
-def set_service(key: ServiceKey, config: ServiceConfig) -> bytes:
+def set_service(key: ServiceKeyFields, config: ServiceConfigFields) -> bytes:
     """Replace the configuration of a service; its destinations and connections stay."""
     return _service(Command.SET_SERVICE, key, config)
 
 
-def delete_service(key: ServiceKey) -> bytes:
+def delete_service(key: ServiceKeyFields) -> bytes:
     """Remove a service together with its destinations."""
     return generic_message(Command.DELETE_SERVICE, FAMILY_VERSION, service_key(key))
 
@@ -82,12 +95,13 @@ def get_services() -> bytes:
     return generic_message(Command.GET_SERVICE, FAMILY_VERSION)
 
 
-def get_service(key: ServiceKey) -> bytes:
+def get_service(key: ServiceKeyFields) -> bytes:
     """Ask for one service (not a dump)."""
     return generic_message(Command.GET_SERVICE, FAMILY_VERSION, service_key(key))
 
 
-def get_destinations(key: ServiceKey) -> bytes:
+@lru_cache(maxsize=_CACHED_PREFIXES)
+def get_destinations(key: ServiceKeyFields) -> bytes:
     """Ask for the destinations of a service (a dump). A service that is gone has none: no error."""
     return generic_message(Command.GET_DESTINATION, FAMILY_VERSION, service_key(key))
 
@@ -97,64 +111,74 @@ def get_info() -> bytes:
     return generic_message(Command.GET_INFO, FAMILY_VERSION)
 
 
-def new_destination(service: ServiceKey, key: DestinationKey, config: DestinationConfig) -> bytes:
+def new_destination(service: ServiceKeyFields, key: DestinationKeyFields, config: DestinationConfigFields) -> bytes:
     """Add a destination; EEXIST when the service has it already."""
-    return _destination(Command.NEW_DESTINATION, service, key, config)
+    return _destination(_NEW_DESTINATION, service, key, config)
 
 
-def set_destination(service: ServiceKey, key: DestinationKey, config: DestinationConfig) -> bytes:
+def set_destination(service: ServiceKeyFields, key: DestinationKeyFields, config: DestinationConfigFields) -> bytes:
     """Replace the configuration of a destination; its connections stay."""
-    return _destination(Command.SET_DESTINATION, service, key, config)
+    return _destination(_SET_DESTINATION, service, key, config)
 
 
-def delete_destination(service: ServiceKey, key: DestinationKey) -> bytes:
+def delete_destination(service: ServiceKeyFields, key: DestinationKeyFields) -> bytes:
     """Remove a destination; the kernel keeps it aside while connections refer to it."""
+    address, port, family = key
     try:
-        packed = _KEY.pack(*_destination_key(key))
-    except (struct.error, OSError, TypeError, ValueError) as error:
+        packed = _KEY.pack(_FAMILY, family, _ADDRESS, _inet_pton(family, address), _PORT, _htons(port))
+    except _UNENCODABLE as error:
         raise UnencodableValue(f"destination {key!r}: {error}") from error
-    return _destination_prefix(Command.DELETE_DESTINATION, service, _KEY.size) + packed
+    return _destination_prefix(_DELETE_DESTINATION, service, _KEY.size) + packed
 
 
-def service_key(key: ServiceKey) -> bytes:
+def service_key(key: ServiceKeyFields) -> bytes:
     """Encode the attribute that names a service in every request about it."""
     return nested(CommandAttribute.SERVICE, _service_key(key))
 
 
-def _service_key(key: ServiceKey) -> bytes:
+@lru_cache(maxsize=_CACHED_PREFIXES)
+def _service_key(key: ServiceKeyFields) -> bytes:
+    address, port, protocol, mark, family = key
     try:
-        family = attribute(ServiceAttribute.FAMILY, _U16.pack(key.family))
-        if key.mark:
-            return family + attribute(ServiceAttribute.MARK, _U32.pack(key.mark))
-        address = socket.inet_pton(key.family, key.address).ljust(ADDRESS_SIZE, b"\0")
+        named = attribute(ServiceAttribute.FAMILY, _U16.pack(family))
+        if mark:
+            return named + attribute(ServiceAttribute.MARK, _U32.pack(mark))
         return b"".join(
             (
-                family,
-                attribute(ServiceAttribute.PROTOCOL, _U16.pack(key.protocol)),
-                attribute(ServiceAttribute.ADDRESS, address),
-                attribute(ServiceAttribute.PORT, _BE16.pack(key.port)),
+                named,
+                attribute(ServiceAttribute.PROTOCOL, _U16.pack(protocol)),
+                attribute(ServiceAttribute.ADDRESS, _inet_pton(family, address).ljust(ADDRESS_SIZE, b"\0")),
+                attribute(ServiceAttribute.PORT, _BE16.pack(port)),
             )
         )
-    except (struct.error, OSError, TypeError, ValueError) as error:
+    except _UNENCODABLE as error:
         raise UnencodableValue(f"service {key!r}: {error}") from error
 
 
-def _service(command: Command, key: ServiceKey, config: ServiceConfig) -> bytes:
-    flags = config.flags & ~ServiceBit.HASHED
-    if config.timeout_seconds:
+def _service(command: Command, key: ServiceKeyFields, config: ServiceConfigFields) -> bytes:
+    attributes = _service_key(key) + _service_config(key[4], config)
+    length = 4 + len(attributes)
+    return _SERVICE.pack(ATTRIBUTES_START + length, command, FAMILY_VERSION, length, _NESTED_SERVICE) + attributes
+
+
+@lru_cache(maxsize=_CACHED_CONFIGURATIONS)
+def _service_config(family: int, config: ServiceConfigFields) -> bytes:
+    scheduler, flags, timeout_seconds, prefix_length, engine = config
+    flags &= ~ServiceBit.HASHED
+    if timeout_seconds:
         flags |= ServiceBit.PERSISTENT
     try:
-        attributes = (
-            _service_key(key),
-            text(ServiceAttribute.SCHEDULER, config.scheduler, LONGEST_NAME),
-            attribute(ServiceAttribute.FLAGS, _FLAGS.pack(flags, _ALL_BITS)),
-            attribute(ServiceAttribute.TIMEOUT, _U32.pack(config.timeout_seconds)),
-            attribute(ServiceAttribute.NETMASK, _netmask(key.family, config.prefix_length)),
-            text(ServiceAttribute.ENGINE, config.engine, LONGEST_NAME) if config.engine else b"",
+        return b"".join(
+            (
+                text(ServiceAttribute.SCHEDULER, scheduler, LONGEST_NAME),
+                attribute(ServiceAttribute.FLAGS, _FLAGS.pack(flags, _ALL_BITS)),
+                attribute(ServiceAttribute.TIMEOUT, _U32.pack(timeout_seconds)),
+                attribute(ServiceAttribute.NETMASK, _netmask(family, prefix_length)),
+                text(ServiceAttribute.ENGINE, engine, LONGEST_NAME) if engine else b"",
+            )
         )
     except struct.error as error:
         raise UnencodableValue(f"service {config!r}: {error}") from error
-    return generic_message(command, FAMILY_VERSION, nested(CommandAttribute.SERVICE, *attributes))
 
 
 def _netmask(family: int, prefix_length: int) -> bytes:
@@ -168,7 +192,7 @@ def _netmask(family: int, prefix_length: int) -> bytes:
 
 
 @lru_cache(maxsize=_CACHED_PREFIXES)
-def _destination_prefix(command: Command, service: ServiceKey, size: int) -> bytes:
+def _destination_prefix(command: int, service: ServiceKeyFields, size: int) -> bytes:
     """Return everything before the first byte that differs between destinations of one service."""
     named = service_key(service)
     length = ATTRIBUTES_START + len(named) + 4 + size
@@ -182,23 +206,20 @@ def _destination_prefix(command: Command, service: ServiceKey, size: int) -> byt
     )
 
 
-def _destination_key(key: DestinationKey) -> tuple[int, int, int, bytes, int, bytes]:
-    address, port, family = key
-    return _FAMILY, family, _ADDRESS, socket.inet_pton(family, address), _PORT, _BE16.pack(port)
-
-
-def _destination(command: Command, service: ServiceKey, key: DestinationKey, config: DestinationConfig) -> bytes:
+def _destination(
+    command: int, service: ServiceKeyFields, key: DestinationKeyFields, config: DestinationConfigFields
+) -> bytes:
     address, port, family = key
     weight, forwarding, upper, lower, tunnel_type, tunnel_port, tunnel_flags = config
     try:
         packed = _DESTINATION.pack(
-            _FAMILY, family, _ADDRESS, socket.inet_pton(family, address), _PORT, _BE16.pack(port),
+            _FAMILY, family, _ADDRESS, _inet_pton(family, address), _PORT, _htons(port),
             _FORWARDING, forwarding, _WEIGHT, weight, _UPPER, upper, _LOWER, lower,
         )  # fmt: skip
         if tunnel_type or tunnel_port or tunnel_flags:
             packed += _TUNNEL.pack(
-                _TUNNEL_TYPE, tunnel_type, _TUNNEL_PORT, _BE16.pack(tunnel_port), _TUNNEL_FLAGS, tunnel_flags
+                _TUNNEL_TYPE, tunnel_type, _TUNNEL_PORT, _htons(tunnel_port), _TUNNEL_FLAGS, tunnel_flags
             )
-    except (struct.error, OSError, TypeError, ValueError) as error:
+    except _UNENCODABLE as error:
         raise UnencodableValue(f"destination {key!r} {config!r}: {error}") from error
     return _destination_prefix(command, service, len(packed)) + packed

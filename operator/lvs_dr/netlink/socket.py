@@ -8,20 +8,21 @@ only: errors come back by sequence number without being asked for, and one bad m
 import errno
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
 from lvs_dr.netlink import generic
+from lvs_dr.netlink.batch import check, chunks
 from lvs_dr.netlink.errors import (
     DumpInterrupted,
     FamilyMissing,
     MalformedMessage,
     NetlinkError,
+    NetlinkFailure,
     NetlinkOverflow,
     NetlinkTimeout,
     SocketUnusable,
-    UnencodableValue,
 )
 from lvs_dr.netlink.message import (
     HEADER,
@@ -38,15 +39,18 @@ from lvs_dr.netlink.message import (
     decode_error,
     split,
 )
-from lvs_dr.netlink.transport import Transport, open_transport
+from lvs_dr.netlink.transport import Patience, Transport, open_transport
 
 DEFAULT_TIMEOUT: Final = 5.0
 """Seconds that one call may wait for the kernel's answers (module loading happens in `send`)."""
 CHUNK_BYTES: Final = 128 * 1024
+"""Longest datagram of requests: the errors of all its messages fit into the receive buffer."""
 DUMP_ATTEMPTS: Final = 5
 
 _RECEIVE_BYTES: Final = 64 * 1024  # a dump datagram has at most 32 KiB (netlink_dump)
 _SEQUENCES: Final = 1 << 32
+_ENDS: Final = (NLMSG_DONE, NLMSG_ERROR)
+_unpack_header = HEADER.unpack_from
 
 
 class GenericNetlinkSocket:
@@ -68,6 +72,7 @@ class GenericNetlinkSocket:
         self._timeout = timeout
         self._clock = clock
         self._buffer = bytearray(_RECEIVE_BYTES)
+        self._view = memoryview(self._buffer)
         self._next_sequence = 1
         self._transport: Transport | None = transport or open_transport(timeout)
         try:
@@ -96,42 +101,53 @@ class GenericNetlinkSocket:
         Raises NetlinkTimeout, NetlinkOverflow, MalformedMessage or SocketUnusable; then an unknown part has
         been applied and the state must be read. Raises UnencodableValue before anything is sent.
         """
-        _check(messages)
+        check(messages, CHUNK_BYTES)
         errors: dict[int, NetlinkError] = {}
-        deadline = self._clock() + self._timeout
-        for first, last in _chunks(messages):
+        for first, last in chunks(messages, CHUNK_BYTES):
             base = self._reserve(last - first)
             self._send(messages[first:last], base, NLM_F_REQUEST)
-            self._collect(base, first, last, errors, deadline)
-            deadline = self._clock() + self._timeout  # each chunk that was answered shows a kernel at work
+            self._collect(base, first, last, errors)
         return errors
 
     def dump(self, message: bytes) -> list[bytes]:
-        """Return all messages of a dump, read again when the table changed meanwhile.
+        """Return all messages of a dump, read again when it was not whole.
 
-        Raises NetlinkError (the kernel refused the dump), DumpInterrupted after several attempts, and what
-        `transact` raises.
+        That is: the table changed meanwhile (EINTR, NLM_F_DUMP_INTR), answers were lost (ENOBUFS), or an earlier
+        dump that was given up still runs (EBUSY).
+        Raises NetlinkError (the kernel refused the dump), DumpInterrupted or NetlinkOverflow after several
+        attempts, and what `transact` raises.
         """
-        _check([message])
+        check([message], CHUNK_BYTES)
+        failure: NetlinkFailure = DumpInterrupted(f"{self.family}: the table changed during {DUMP_ATTEMPTS} reads")
         for _ in range(DUMP_ATTEMPTS):
             sequence = self._reserve(1)
-            self._send([message], sequence, NLM_F_REQUEST | NLM_F_DUMP)
-            answers, interrupted = self._read_dump(sequence)
-            if not interrupted:
+            try:
+                self._send([message], sequence, NLM_F_REQUEST | NLM_F_DUMP)
+                answers = self._read_dump(sequence)
+            except NetlinkOverflow as error:
+                failure = error
+                continue
+            except NetlinkError as error:
+                if error.code != errno.EBUSY:
+                    raise
+                failure = error
+                self._drain()  # taking what is queued is what lets the kernel go on with that dump, and end it
+                continue
+            if answers is not None:
                 return answers
-        raise DumpInterrupted(f"{self.family}: the table changed during {DUMP_ATTEMPTS} reads")
+        raise failure
 
     def request(self, message: bytes) -> bytes:
         """Return the one answer to a question that is not a dump. Raises as `dump` does."""
-        _check([message])
+        check([message], CHUNK_BYTES)
         return self._request(message, self.family_number)
 
     def _request(self, message: bytes, family_number: int) -> bytes:
         sequence = self._reserve(1)
         self._send([message], sequence, NLM_F_REQUEST, family_number)
-        deadline = self._clock() + self._timeout
+        patience = Patience(self._clock, self._timeout)
         while True:
-            data = self._receive(deadline)
+            data = self._receive(patience)
             for header in split(data, len(data)):
                 if header.sequence != sequence or header.kind == NLMSG_NOOP:
                     continue
@@ -139,6 +155,7 @@ class GenericNetlinkSocket:
                     return data[header.start : header.stop]
                 refused = decode_error(data, header)
                 raise refused or MalformedMessage("an acknowledgement where an answer is due")
+            patience.spend(self.family)
 
     def _resolve(self, family: str) -> int:
         try:
@@ -180,43 +197,57 @@ class GenericNetlinkSocket:
         if sent != len(chunk):
             raise SocketUnusable(f"{self.family}: {sent} of {len(chunk)} bytes were sent")
 
-    def _collect(self, base: int, first: int, last: int, errors: dict[int, NetlinkError], deadline: float) -> None:
+    def _collect(self, base: int, first: int, last: int, errors: dict[int, NetlinkError]) -> None:
         """Read errors of `messages[first:last]`, numbered from `base`, up to the answer to the last."""
         final = base + (last - first) - 1
+        patience = Patience(self._clock, self._timeout)
         while True:
-            data = self._receive(deadline)
+            data = self._receive(patience)
+            ours = False
             for header in split(data, len(data)):
                 if header.kind != NLMSG_ERROR or not base <= header.sequence <= final:
                     continue  # late answers to an earlier call
+                ours = True
                 refused = decode_error(data, header)
                 if refused is not None:
                     errors[first + header.sequence - base] = refused
                 if header.sequence == final:
                     return
+            if not ours:
+                patience.spend(self.family)
 
-    def _read_dump(self, sequence: int) -> tuple[list[bytes], bool]:
+    def _read_dump(self, sequence: int) -> list[bytes] | None:
+        """Read a dump to its end; None when it is not one state of the table."""
         answers: list[bytes] = []
-        interrupted = False
-        deadline = self._clock() + self._timeout
+        interrupted = 0
+        patience = Patience(self._clock, self._timeout)
         while True:
-            data = self._receive(deadline)
-            for kind, flags, number, start, stop in split(data, len(data)):
-                if number != sequence or kind == NLMSG_NOOP:
-                    continue
-                interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
-                if kind in (NLMSG_DONE, NLMSG_ERROR):
-                    refused = decode_error(data, Header(kind, flags, number, start, stop))
-                    if refused is None:
-                        return answers, interrupted
-                    if refused.code == errno.EINTR:
-                        return answers, True
-                    raise refused
-                answers.append(data[start:stop])
+            data = self._receive(patience)
+            position, length = 0, len(data)
+            before = len(answers)
+            while position < length:  # `split` without its checks' cost: thousands of messages, tens of datagrams
+                if length - position < HEADER_SIZE:
+                    raise MalformedMessage(f"{length - position} bytes are left where a netlink header is due")
+                size, kind, flags, number, _ = _unpack_header(data, position)
+                stop = position + size
+                if size < HEADER_SIZE or stop > length:
+                    raise MalformedMessage(f"a netlink message claims {size} of {length - position} bytes")
+                if number == sequence and kind != NLMSG_NOOP:
+                    interrupted |= flags & NLM_F_DUMP_INTR
+                    if kind in _ENDS:
+                        refused = decode_error(data, Header(kind, flags, number, position, stop))
+                        if refused is not None and refused.code != errno.EINTR:
+                            raise refused
+                        return None if interrupted or refused is not None else answers
+                    answers.append(data[position:stop])
+                position = (stop + 3) & ~3
+            if len(answers) == before:
+                patience.spend(self.family)
 
-    def _receive(self, deadline: float) -> bytes:
+    def _receive(self, patience: Patience) -> bytes:
         """Return one datagram of the kernel. Raises NetlinkTimeout, NetlinkOverflow, MalformedMessage."""
         transport = self._open()
-        while self._clock() < deadline:
+        while True:
             try:
                 length, sender = transport.recvfrom_into(self._buffer, 0, socket.MSG_TRUNC)
             except BlockingIOError as error:
@@ -227,13 +258,13 @@ class GenericNetlinkSocket:
                     raise NetlinkOverflow(f"{self.family}: answers were lost") from error
                 raise SocketUnusable(f"{self.family}: receiving failed: {error}") from error
             if sender[0] != 0:
+                patience.spend(self.family)
                 continue  # another process may write to our port; only the kernel is believed
             if length > len(self._buffer):
                 raise MalformedMessage(f"an answer of {length} bytes was cut off")
-            data = bytes(memoryview(self._buffer)[:length])
+            data = bytes(self._view[:length])
             _refuse_overrun(data)
             return data
-        raise NetlinkTimeout(f"{self.family}: no complete answer within {self._timeout} s")
 
     def _drain(self) -> None:
         """Throw away what is queued: after a loss it answers requests that have been given up."""
@@ -252,25 +283,6 @@ class GenericNetlinkSocket:
         if self._transport is None:
             raise SocketUnusable(f"the {self.family} socket is closed")
         return self._transport
-
-
-def _check(messages: Sequence[bytes]) -> None:
-    """Refuse a message that would make the kernel drop the rest of its chunk without an answer."""
-    for position, message in enumerate(messages):
-        if len(message) < HEADER_SIZE or len(message) % 4 or len(message) > CHUNK_BYTES:
-            raise UnencodableValue(f"message {position} has {len(message)} bytes")
-
-
-def _chunks(messages: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Cut a batch into ranges of at most CHUNK_BYTES."""
-    first = size = 0
-    for position, message in enumerate(messages):
-        if size + len(message) > CHUNK_BYTES:
-            yield first, position
-            first, size = position, 0
-        size += len(message)
-    if first < len(messages):
-        yield first, len(messages)
 
 
 def _refuse_overrun(data: bytes) -> None:

@@ -1,10 +1,11 @@
-"""How datagrams reach the kernel: what a netlink socket must do, and the real one."""
+"""How datagrams reach the kernel: what a netlink socket must do, the real one, and how long to wait for it."""
 
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final, Protocol
 
-from lvs_dr.netlink.errors import SocketUnusable
+from lvs_dr.netlink.errors import NetlinkTimeout, SocketUnusable
 
 BUFFER_BYTES: Final = 8 * 1024 * 1024
 """Send and receive buffer: room for the errors of a batch in which every message fails."""
@@ -33,6 +34,27 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Release the descriptor."""
+
+
+class Patience:
+    """How long a call bears with answers that are not its own.
+
+    The receive timeout bounds each wait, and a kernel that answers is at work, so only what is not for this call
+    needs a clock: looking at one costs as much as a receive where the clock is a system call.
+    """
+
+    def __init__(self, clock: Callable[[], float], seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._end: float | None = None
+
+    def spend(self, family: str) -> None:
+        """Note an answer to somebody else. Raises NetlinkTimeout when they have come for too long."""
+        now = self._clock()
+        if self._end is None:
+            self._end = now + self._seconds
+        elif now >= self._end:
+            raise NetlinkTimeout(f"{family}: no answer of its own within {self._seconds} s")
 
 
 def open_transport(timeout: float) -> socket.socket:

@@ -8,7 +8,16 @@ existed) refuses it too: fields that nobody knows are ignored there.
 from typing import Any, NamedTuple
 
 from lvs_dr.api import kinds
-from lvs_dr.api.models import director_group, real_server, rules, selector, virtual_service
+from lvs_dr.api.models import (
+    combinations,
+    director_group,
+    forwarding,
+    health_check,
+    ports,
+    real_server,
+    rules,
+    selector,
+)
 from lvs_dr.api.models.fields import BAD_NAME
 
 Spec = dict[str, Any]
@@ -78,12 +87,15 @@ def _range(field: str, value: int, bound: str) -> str:
 
 def _undeclared(kind: str, name: str, field: str) -> tuple[str, str]:
     """Texts for a misspelt field, server-side and client-side."""
-    where = f"{NAMESPACE}/{name}" if kind != "DirectorGroup" else f"/{name}"
-    patch = f"failed to create typed patch object ({where}; {kinds.API_VERSION}, Kind={kind})"
     return (
-        f"{patch}: .{field}: field not declared in schema",
+        f"{_patch(name, kind)}: .{field}: field not declared in schema",
         f'{kind} in version "v1alpha1" cannot be handled as a {kind}: strict decoding error: unknown field "{field}"',
     )
+
+
+def _patch(name: str, kind: str = "VirtualService") -> str:
+    where = f"{NAMESPACE}/{name}" if kind != "DirectorGroup" else f"/{name}"
+    return f"failed to create typed patch object ({where}; {kinds.API_VERSION}, Kind={kind})"
 
 
 def _misspelt(name: str, field: str, **changes: Any) -> Refusal:
@@ -91,7 +103,7 @@ def _misspelt(name: str, field: str, **changes: Any) -> Refusal:
     return _service(name, said, client=client, parsed=False, **changes)
 
 
-_NO_TCP = virtual_service.NO_CHECK
+_NO_TCP = health_check.NO_CHECK
 _EXPRESSIONS = "SELECTOR.matchExpressions[0]"
 
 ADDRESSES = [
@@ -128,7 +140,7 @@ PORTS = [
         client=f'spec.ports[0].port: {INVALID}"string": spec.ports[0].port in body must be of type integer: "string"',
         ports=[{"port": "http"}],
     ),
-    _service("no-ports", "spec.ports: Required value", ports=None),
+    _service("no-ports", f"spec: {INVALID}{combinations.ONE_CHOICE}, got 0", ports=None),
     _service("empty-ports", f"spec.ports: {INVALID}0: spec.ports in body should have at least 1 items", ports=[]),
     _service(
         "too-many-ports",
@@ -142,22 +154,22 @@ PORTS = [
     ),
     _service(
         "duplicate-port",
-        f"spec.ports: {INVALID}{virtual_service.DUPLICATE_PORT}",
+        f"spec.ports: {INVALID}{ports.DUPLICATE_PORT}",
         ports=[{"port": 80}, {"port": 81}, {"port": 80, "protocol": "TCP"}],
     ),
     _service(
         "duplicate-udp-port",
-        f"spec.ports: {INVALID}{virtual_service.DUPLICATE_PORT}",
+        f"spec.ports: {INVALID}{ports.DUPLICATE_PORT}",
         ports=[{"port": 53}, {"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "UDP"}],
     ),
     _service(
         "duplicate-port-name",
-        f"spec.ports: {INVALID}{virtual_service.DUPLICATE_NAME}",
+        f"spec.ports: {INVALID}{ports.DUPLICATE_NAME}",
         ports=[{"port": 80, "name": "web"}, {"port": 81, "name": "web"}],
     ),
     _service(
         "bad-port-name",
-        f'spec.ports[0].name: {INVALID}"Web": {virtual_service.BAD_PORT_NAME}',
+        f'spec.ports[0].name: {INVALID}"Web": {ports.BAD_PORT_NAME}',
         parsed=False,
         ports=[{"port": 80, "name": "Web"}],
     ),
@@ -171,23 +183,22 @@ CHECKS = [
         client=f"spec.healthCheck: {INVALID}{_NO_TCP}",
         healthCheck={"tcp": None},
     ),
+    _misspelt("tcp-with-unknown-setting", "spec.healthCheck.tcp.prot", healthCheck={"tcp": {"prot": 80}}),
     _service(
-        "tcp-with-settings",
-        "spec.healthCheck.tcp: Too many: 1: must have at most 0 items",
-        client=_undeclared("VirtualService", "", "spec.healthCheck.tcp.port")[1],
-        parsed=False,
-        healthCheck={"tcp": {"port": 80}},
+        "check-port-0",
+        _range("spec.healthCheck.tcp.port", 0, "greater than or equal to 1"),
+        healthCheck={"tcp": {"port": 0}},
     ),
     _misspelt("check-of-later", "spec.healthCheck.http", healthCheck={"tcp": {}, "http": {}}),
     _service(
         "check-of-udp",
-        f"spec.healthCheck.tcp: {INVALID}{virtual_service.TCP_ONLY}",
+        f"spec.healthCheck.tcp: {INVALID}{combinations.TCP_ONLY}",
         healthCheck={"tcp": {}},
         ports=[{"port": 53}, {"port": 53, "protocol": "UDP"}],
     ),
     _service(
         "timeout-beyond-interval",
-        f"spec.healthCheck.timeoutSeconds: {INVALID}{virtual_service.TIMEOUT_TOO_LONG}",
+        f"spec.healthCheck.timeoutSeconds: {INVALID}{health_check.TIMEOUT_TOO_LONG}",
         healthCheck={"tcp": {}, "timeoutSeconds": 3},
     ),
     _service(
@@ -206,11 +217,248 @@ CHOICES = [
     _service("unknown-scheduler", _unsupported("spec.scheduler", "wwrr", SCHEDULERS), scheduler="wwrr"),
     _service("unknown-on-failure", _unsupported("spec.onFailure", "Delete", ["Remove", "Quiesce"]), onFailure="Delete"),
     _misspelt("misspelt-field", "spec.shceduler", shceduler="rr"),
-    _misspelt("field-of-later", "spec.persistence", persistence={"timeoutSeconds": 300}),
+    _misspelt("field-of-later", "spec.quorum", quorum={"minimumHealthy": 2}),
     _service(
         "bad-group-name", f'spec.directorGroup: {INVALID}"Edge!": {BAD_NAME}', parsed=False, directorGroup="Edge!"
     ),
     _service("empty-group-name", f'spec.directorGroup: {INVALID}"": {BAD_NAME}', parsed=False, directorGroup=""),
+]
+
+_FLAGS = ["sh-fallback", "sh-port", "mh-fallback", "mh-port"]
+_PROTOCOL_FIELD = "spec.anyPortProtocols"
+
+PACKETS = [
+    _service("ports-and-mark", f"spec: {INVALID}{combinations.ONE_CHOICE}, got 2", firewallMark=7),
+    _service(
+        "any-port-false",
+        f"spec: {INVALID}{combinations.ONE_CHOICE}, got 0",
+        ports=None,
+        anyPort=False,
+    ),
+    _service(
+        "all-three",
+        f"spec: {INVALID}{combinations.ONE_CHOICE}, got 3",
+        anyPort=True,
+        firewallMark=7,
+        persistence={},
+    ),
+    _service("mark-0", _range("spec.firewallMark", 0, "greater than or equal to 1"), ports=None, firewallMark=0),
+    _service(
+        "mark-over-32-bits",
+        f"spec.firewallMark: {INVALID}4294967296: spec.firewallMark in body should be less than or equal to 4294967295",
+        ports=None,
+        firewallMark=4294967296,
+    ),
+    _service(
+        "any-port-without-persistence",
+        f"spec.anyPort: {INVALID}{combinations.ANY_PORT_PERSISTENCE}",
+        ports=None,
+        anyPort=True,
+    ),
+    _service(
+        "protocols-without-any-port",
+        f"{_PROTOCOL_FIELD}: {INVALID}{combinations.PROTOCOLS_ALONE}",
+        anyPortProtocols=["UDP"],
+    ),
+    _service(
+        "no-protocols",
+        f"{_PROTOCOL_FIELD}: {INVALID}0: {_PROTOCOL_FIELD} in body should have at least 1 items",
+        ports=None,
+        anyPort=True,
+        persistence={},
+        anyPortProtocols=[],
+    ),
+    _service(
+        "check-without-port",
+        f"spec.healthCheck.tcp: {INVALID}{combinations.CHECK_PORT}",
+        ports=None,
+        firewallMark=7,
+        healthCheck={"tcp": {}},
+    ),
+    _service(
+        "any-port-check-without-port",
+        f"spec.healthCheck.tcp: {INVALID}{combinations.CHECK_PORT}",
+        ports=None,
+        anyPort=True,
+        persistence={},
+        healthCheck={"tcp": {}},
+    ),
+    _service(
+        "one-packet-tcp",
+        f"spec.onePacket: {INVALID}{combinations.ONE_PACKET_WITHOUT_UDP}",
+        onePacket=True,
+        ports=[{"port": 53, "protocol": "UDP"}, {"port": 53}],
+    ),
+    _service(
+        "one-packet-any-tcp",
+        f"spec.onePacket: {INVALID}{combinations.ONE_PACKET_WITHOUT_UDP}",
+        onePacket=True,
+        ports=None,
+        anyPort=True,
+        persistence={},
+    ),
+]
+
+SCHEDULING = [
+    _service(
+        "flag-of-another",
+        f"spec.schedulerFlags: {INVALID}{combinations.FLAG_OF_ANOTHER}",
+        scheduler="mh",
+        schedulerFlags=["sh-port"],
+    ),
+    _service(
+        "flag-of-default",
+        f"spec.schedulerFlags: {INVALID}{combinations.FLAG_OF_ANOTHER}",
+        schedulerFlags=["mh-port"],
+    ),
+    _service(
+        "flag-number",
+        _unsupported("spec.schedulerFlags[0]", "flag-1", _FLAGS),
+        scheduler="sh",
+        schedulerFlags=["flag-1"],
+    ),
+    _service(
+        "flag-twice",
+        f'{_patch("flag-twice")}: .spec.schedulerFlags: duplicate entries for key [="sh-port"]',
+        client='spec.schedulerFlags[1]: Duplicate value: "sh-port"',
+        parsed=False,
+        scheduler="sh",
+        schedulerFlags=["sh-port", "sh-port"],
+    ),
+    _service(
+        "ipv6-prefix-on-ipv4",
+        f"spec.persistence.prefixLength: {INVALID}{combinations.PREFIX_TOO_LONG}",
+        persistence={"prefixLength": 64},
+    ),
+    _service(
+        "prefix-0",
+        _range("spec.persistence.prefixLength", 0, "greater than or equal to 1"),
+        persistence={"prefixLength": 0},
+    ),
+    _service(
+        "timeout-over-a-month",
+        f"spec.persistence.timeoutSeconds: {INVALID}2678401: spec.persistence.timeoutSeconds in body should be less"
+        " than or equal to 2678400",
+        persistence={"timeoutSeconds": 2678401},
+    ),
+    _service(
+        "sip-over-tcp",
+        f"spec.persistence.engine: {INVALID}{combinations.ENGINE_WITHOUT_UDP}",
+        persistence={"engine": "sip"},
+    ),
+    _service(
+        "unknown-engine", _unsupported("spec.persistence.engine", "http", ["sip"]), persistence={"engine": "http"}
+    ),
+    _service(
+        "quiesce-forever",
+        _range("spec.quiesceSeconds", 86401, "less than or equal to 86400"),
+        quiesceSeconds=86401,
+    ),
+]
+
+
+def _override(name: str, said: str, *overrides: Spec, parsed: bool = True, client: str = "", **changes: Any) -> Refusal:
+    chosen = {"selector": LABELS, "overrides": list(overrides)}
+    said = said.replace("OVERRIDES", "spec.realServers.overrides")
+    return _service(name, said, client=client, parsed=parsed, realServers=chosen, **changes)
+
+
+FORWARDING = [
+    _service(
+        "direct-routing-to-another-port",
+        f"spec.ports: {INVALID}{combinations.TARGET_PORT}",
+        ports=[{"port": 80, "targetPort": 8080}],
+    ),
+    _service(
+        "tunnel-to-another-port",
+        f"spec.ports: {INVALID}{combinations.TARGET_PORT}",
+        forwardingMethod="Tunnel",
+        ports=[{"port": 80, "targetPort": 8080}],
+    ),
+    _override(
+        "one-by-direct-routing-to-another-port",
+        f"spec.ports: {INVALID}{combinations.TARGET_PORT}",
+        {"name": "web-1", "forwardingMethod": "DirectRouting"},
+        forwardingMethod="Masquerade",
+        ports=[{"port": 80, "targetPort": 8080}],
+    ),
+    _service(
+        "unknown-method",
+        _unsupported("spec.forwardingMethod", "NAT", ["DirectRouting", "Tunnel", "Masquerade"]),
+        forwardingMethod="NAT",
+    ),
+    _service("tunnel-unused", f"spec.tunnel: {INVALID}{combinations.TUNNEL_ALONE}", tunnel={"type": "IPIP"}),
+    _service("tunnel-without-type", "spec.tunnel.type: Required value", forwardingMethod="Tunnel", tunnel={}),
+    _service(
+        "gre-with-port",
+        f"spec.tunnel: {INVALID}{forwarding.TUNNEL_PORT}",
+        forwardingMethod="Tunnel",
+        tunnel={"type": "GRE", "port": 6080},
+    ),
+    _service(
+        "gue-without-port",
+        f"spec.tunnel: {INVALID}{forwarding.TUNNEL_PORT}",
+        forwardingMethod="Tunnel",
+        tunnel={"type": "GUE"},
+    ),
+    _service(
+        "gre-remote-checksum",
+        f"spec.tunnel.checksum: {INVALID}{forwarding.TUNNEL_CHECKSUM}",
+        forwardingMethod="Tunnel",
+        tunnel={"type": "GRE", "checksum": "RemoteChecksum"},
+    ),
+    _service(
+        "ipip-checksum",
+        f"spec.tunnel.checksum: {INVALID}{forwarding.TUNNEL_CHECKSUM}",
+        forwardingMethod="Tunnel",
+        tunnel={"type": "IPIP", "checksum": "Checksum"},
+    ),
+    _override(
+        "override-tunnel-unused",
+        f"OVERRIDES: {INVALID}{combinations.OVERRIDE_TUNNEL}",
+        {"name": "web-1", "tunnel": {"type": "GRE"}},
+    ),
+    _override(
+        "override-twice",
+        f'{_patch("override-twice")}: .OVERRIDES: duplicate entries for key [name="web-1"]',
+        {"name": "web-1", "weight": 1},
+        {"name": "web-1", "weight": 2},
+        client='spec.realServers.overrides[1]: Duplicate value: {"name":"web-1"}',
+    ),
+    _override(
+        "override-without-name",
+        f"{_patch('override-without-name')}: .OVERRIDES: element 0: associative list with keys has an element that"
+        ' omits all key fields ["name"] (and doesn\'t have default values for any key fields)',
+        {"weight": 1},
+        client="spec.realServers.overrides[0].name: Required value",
+    ),
+    _override(
+        "override-limits-swapped",
+        f"OVERRIDES[0].connectionLimits.lower: {INVALID}{forwarding.LOWER_ABOVE_UPPER}",
+        {"name": "web-1", "connectionLimits": {"upper": 10, "lower": 11}},
+    ),
+    _server(
+        "limits-swapped",
+        f"spec.connectionLimits.lower: {INVALID}{forwarding.LOWER_ABOVE_UPPER}",
+        nodeName="node-1",
+        connectionLimits={"upper": 100, "lower": 200},
+    ),
+    _server(
+        "lower-alone",
+        "spec.connectionLimits.upper: Required value",
+        nodeName="node-1",
+        connectionLimits={"lower": 200},
+    ),
+    _group(
+        "timeout-0",
+        _range("spec.timeouts.tcpSeconds", 0, "greater than or equal to 1"),
+        timeouts={"tcpSeconds": 0},
+    ),
+    _group(
+        "unknown-reuse-mode",
+        _range("spec.kernelSettings.connReuseMode", 4, "less than or equal to 3"),
+        kernelSettings={"connReuseMode": 4},
+    ),
 ]
 
 SELECTORS = [
@@ -330,4 +578,4 @@ GROUPS = [
     ),
 ]
 
-REFUSALS = ADDRESSES + PORTS + CHECKS + CHOICES + SELECTORS + REAL_SERVERS + GROUPS
+REFUSALS = ADDRESSES + PORTS + CHECKS + CHOICES + PACKETS + SCHEDULING + FORWARDING + SELECTORS + REAL_SERVERS + GROUPS

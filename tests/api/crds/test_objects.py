@@ -65,6 +65,7 @@ def test_defaults_are_those_that_are_documented(objects: Objects) -> None:
     """What a user leaves out is filled in on the server, so that `kubectl get -o yaml` shows what holds."""
     stored = objects.apply(kinds.VIRTUAL_SERVICE, "defaults", spec=service_spec(healthCheck={"tcp": {}}))
     filled = {"directorGroup": "default", "scheduler": "wlc", "onFailure": "Remove"}
+    filled |= {"forwardingMethod": "DirectRouting", "quiesceSeconds": 60}
     check = {"tcp": {}, "intervalSeconds": 2, "timeoutSeconds": 1, "rise": 2, "fall": 3}
     assert stored["spec"] == service_spec() | filled | {"healthCheck": check}
 
@@ -86,8 +87,18 @@ def test_largest_virtual_service_is_accepted(objects: Objects) -> None:
         "matchExpressions": [{"key": "k" * 63, "operator": "NotIn", "values": [value] * 64}] * 32,
     }
     ports = [{"port": i + 1, "protocol": "TCP", "name": f"{'n' * 60}{i}"} for i in range(32)]
+    limits = {"upper": 4294967295, "lower": 4294967295}
+    tunnel = {"type": "GUE", "port": 65535, "checksum": "RemoteChecksum"}
+    one = {"weight": 65535, "forwardingMethod": "Tunnel", "tunnel": tunnel, "connectionLimits": limits}
+    overrides = [{"name": f"{'o' * 245}-{i}"} | one for i in range(256)]
     spec = service_spec(
-        directorGroup="g" * 253, ports=ports, realServers={"selector": largest}, healthCheck={"tcp": {}}
+        directorGroup="g" * 253,
+        ports=ports,
+        realServers={"selector": largest, "overrides": overrides},
+        healthCheck={"tcp": {}},
+        scheduler="mh",
+        schedulerFlags=["mh-port", "mh-fallback"],
+        persistence={"timeoutSeconds": 2678400, "prefixLength": 32},
     )
     assert len(objects.apply(kinds.VIRTUAL_SERVICE, "largest", spec=spec)["spec"]["ports"]) == 32
     group = {
@@ -167,9 +178,9 @@ def test_tables_are_selectable_by_group(objects: Objects) -> None:
     assert (status, [each["metadata"]["name"] for each in listed["items"]]) == (200, ["of-two"])
 
 
-def test_the_api_refuses_unknown_fields_of_the_empty_check(objects: Objects) -> None:
-    """A setting that does not exist is never stored, whoever writes: tcp {} has none."""
-    spec = service_spec(healthCheck={"tcp": {"port": 1}})
+def test_the_api_drops_unknown_fields_of_a_check(objects: Objects) -> None:
+    """A setting that does not exist is never stored, whoever writes."""
+    spec = service_spec(healthCheck={"tcp": {"prot": 1}})
     status, answer = objects.server.api(
         "POST",
         objects.path(kinds.VIRTUAL_SERVICE) + "?fieldValidation=Ignore",

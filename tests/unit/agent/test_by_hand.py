@@ -131,7 +131,7 @@ def test_operations_read_as_commands() -> None:
     entry = DestinationKey(six, "2001:db8::1", 53)
     words = {
         command(ServiceOp(Verb.SET, six, ServiceConfig("mh", 0x8, 300, 128))): (
-            "ipvsadm -E -u [2001:db8::100]:53 -s mh -p 300 -b flag-1"
+            "ipvsadm -E -u [2001:db8::100]:53 -s mh -p 300 -b mh-fallback"
         ),
         command(DestinationOp(Verb.SET, entry, DestinationConfig(0, 3, 20, 10))): (
             "ipvsadm -e -u [2001:db8::100]:53 -r [2001:db8::1]:53 -g -w 0 -x 20 -y 10"

@@ -14,8 +14,10 @@ from lvs_dr.core.kernel import (
     ServiceOp,
     SysctlKey,
     SysctlOp,
+    TimeoutOp,
     Verb,
 )
+from lvs_dr.core.settings import TCP, sysctl_key
 
 SERVICE = ServiceKey("192.0.2.100", 80, 6)
 ADD = ServiceOp(Verb.ADD, SERVICE, ServiceConfig("rr"))
@@ -97,3 +99,36 @@ def test_a_refused_change_is_no_repair() -> None:
         drift.applied(admitted, (Failure(ADD, 2, "KernelRefused", "no"),), frozenset(), float(now))
     assert drift.repairs == 0
     assert drift.contested(10.0) == ()
+
+
+SHARED = TimeoutOp(Verb.SET, TCP, 7200)
+
+
+def test_a_shared_setting_that_somebody_keeps_setting_is_given_up() -> None:
+    """Two programs would change the timeouts of everybody's connections for ever."""
+    for op in (SHARED, SysctlOp(Verb.SET, sysctl_key("conn_reuse_mode"), "0")):
+        drift = Drift()
+        times = [now for now in range(0, 3600, 5) if made(drift, op, float(now))]
+        assert len(times) == FREE_REPAIRS + 1
+        assert len(drift.conflicts()) == 1
+        assert drift.contested(3600.0) == ()
+
+
+def test_a_changed_wish_is_tried_again() -> None:
+    """An administrator who settled the conflict would have to restart the agent."""
+    drift = Drift()
+    for now in range(0, 60, 5):
+        made(drift, SHARED, float(now))
+    assert drift.conflicts()
+    assert made(drift, SHARED._replace(seconds=3600), 60.0)
+    assert drift.conflicts() == ()
+
+
+def test_a_conflict_ends_when_nobody_disagrees_any_more() -> None:
+    """The condition would stay for ever, and so would the setting once it drifts by accident."""
+    drift = Drift()
+    for now in range(0, 60, 5):
+        made(drift, SHARED, float(now))
+    assert drift.contested(60.0 + WINDOW_SECONDS) == ()
+    assert drift.conflicts() == ()
+    assert made(drift, SHARED, 61.0 + WINDOW_SECONDS)

@@ -9,9 +9,10 @@ from lvs_dr.agent.health.prober import Outcome
 from lvs_dr.agent.interface import director_interface, missing_interface, own_addresses
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.agent.lastgood import TableVersion
-from lvs_dr.agent.programmed import Programmed, services_of
-from lvs_dr.core.desired import Refusal, service_key
+from lvs_dr.agent.programmed import Programmed
+from lvs_dr.core.desired import Refusal
 from lvs_dr.core.health import CheckKey, Health
+from lvs_dr.core.ipvs_table import served, services_of
 from lvs_dr.core.kernel import Failure, ServiceConfig, ServiceOp, Verb
 from lvs_dr.core.node import MAXIMUM_EXCEPTIONS, DirectorRole, InterfaceReport, LVSNodeStatus
 from lvs_dr.core.objects import OnFailure, Protocol
@@ -80,7 +81,7 @@ def test_exceptions_are_bounded_and_the_rest_counted() -> None:
 def test_a_service_that_could_not_be_made_is_told_once() -> None:
     """One missing scheduler, one exception: not one for each real server."""
     spec = table()
-    key = service_key(spec, spec.ports[0])
+    key = served(spec)[0].service
     op = ServiceOp(Verb.ADD, key, ServiceConfig("rr"))
     failure = Failure(op, 2, Reason.SCHEDULER_UNAVAILABLE, "the kernel has no scheduler")
     (report,) = told(spec, failures=[failure]).tables
@@ -90,7 +91,7 @@ def test_a_service_that_could_not_be_made_is_told_once() -> None:
 def test_a_kernel_without_ipvs_is_a_problem_of_the_node() -> None:
     """It is seen at the node, and at each of its tables."""
     spec = table()
-    op = ServiceOp(Verb.ADD, service_key(spec, spec.ports[0]), ServiceConfig("rr"))
+    op = ServiceOp(Verb.ADD, served(spec)[0].service, ServiceConfig("rr"))
     result = told(spec, failures=[Failure(op, 2, Reason.IPVS_UNAVAILABLE, "no ip_vs")])
     assert [one.reason for one in result.problems] == [Reason.IPVS_UNAVAILABLE]
     assert [one.reason for one in result.tables[0].exceptions] == [Reason.IPVS_UNAVAILABLE]

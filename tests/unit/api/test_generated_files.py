@@ -108,7 +108,7 @@ def test_optional_fields_of_users_tell_what_their_absence_means() -> None:
     for kind in kinds.USER_KINDS:
         for path, schema, _ in schemas(DEFINITIONS[kind].spec, kind.kind):
             for name, each in schema.get("properties", {}).items():
-                told = "Default: " in each["description"] or name == "tcp"  # the check: one must be set
+                told = "Default: " in each["description"] or name in ("tcp", "ports")  # one of several must be set
                 assert name in schema.get("required", []) or told, f"{path}.{name}"
 
 
@@ -122,14 +122,34 @@ def test_exactly_the_fields_of_this_version() -> None:
         }
         for kind in kinds.USER_KINDS
     }
-    check = {f"healthCheck.{name}" for name in ("tcp", "intervalSeconds", "timeoutSeconds", "rise", "fall")}
-    port = {f"ports[].{name}" for name in ("port", "protocol", "name")}
+    check = {f"healthCheck.{name}" for name in ("tcp", "tcp.port", "intervalSeconds", "timeoutSeconds", "rise", "fall")}
+    port = {f"ports[].{name}" for name in ("port", "protocol", "targetPort", "name")}
     service = {"directorGroup", "address", "ports", "ports[]", "scheduler", "realServers", "realServers.selector"}
+    service |= {
+        "anyPort",
+        "anyPortProtocols",
+        "anyPortProtocols[]",
+        "firewallMark",
+        "schedulerFlags",
+        "schedulerFlags[]",
+    }
+    service |= {"persistence", "onePacket", "forwardingMethod", "tunnel", "quiesceSeconds"}
+    service |= {f"persistence.{name}" for name in ("timeoutSeconds", "prefixLength", "engine")}
+    tunnel = {f"tunnel.{name}" for name in ("type", "port", "checksum")}
+    limits = {"connectionLimits", "connectionLimits.upper", "connectionLimits.lower"}
+    override = {"name", "weight", "forwardingMethod", "tunnel", *tunnel, *limits}
+    overrides = {"realServers.overrides", "realServers.overrides[]"}
+    overrides |= {f"realServers.overrides[].{name}" for name in override}
     addresses = {"allowedAddresses", "allowedAddresses[]"}
+    timeouts = {f"timeouts.{name}" for name in ("tcpSeconds", "tcpFinSeconds", "udpSeconds")}
+    sysctls = ("connReuseMode", "expireNodestConn", "expireQuiescentTemplate", "sloppyTCP", "sloppySCTP")
+    sysctls += ("runEstimation", "dropEntry", "pmtuDisc", "conntrack")
+    settings = {"timeouts", "kernelSettings", *timeouts, *(f"kernelSettings.{name}" for name in sysctls)}
     assert fields == {
-        kinds.VIRTUAL_SERVICE: service | check | port | {"healthCheck", "onFailure"},
-        kinds.REAL_SERVER: {"nodeName", "addresses", "addresses[]", "weight", "state"},
+        kinds.VIRTUAL_SERVICE: service | check | port | tunnel | overrides | {"healthCheck", "onFailure"},
+        kinds.REAL_SERVER: {"nodeName", "addresses", "addresses[]", "weight", "state"} | limits,
         kinds.DIRECTOR_GROUP: addresses
+        | settings
         | {"nodeSelector", "interface", "interface.name", "interface.subnet", "allowedNamespaces"},
     }
 

@@ -14,19 +14,27 @@ from hypothesis import strategies as st
 from lvs_dr.api import kinds, translate
 from lvs_dr.core.node import DirectorRole, LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import (
+    ConnectionLimits,
     DirectorGroup,
+    ForwardingMethod,
     HealthCheck,
     InterfaceChoice,
     Invalid,
+    IpvsSettings,
     Key,
     OnFailure,
     Operator,
+    Override,
+    Persistence,
     Port,
     Protocol,
     RealServer,
     RealServerState,
     Requirement,
     Selector,
+    Tunnel,
+    TunnelChecksum,
+    TunnelType,
     VirtualService,
 )
 from lvs_dr.core.table import DirectorTableSpec, TableDestination, TablePort
@@ -85,6 +93,77 @@ def test_a_full_virtual_service() -> None:
     assert parsed.ports == (Port(80), Port(443, Protocol.TCP, "https"), Port(443, Protocol.UDP))
     assert parsed.selector == Selector((("a", "1"), ("b", "2")), (Requirement("tier", Operator.IN, ("y", "z")),))
     assert (parsed.scheduler, parsed.on_failure, parsed.health_check) == ("mh", OnFailure.QUIESCE, None)
+
+
+def test_everything_of_ipvs_arrives() -> None:
+    """Each field means to the compiler what the user wrote; what is left out has its safe default."""
+    parsed = service(
+        ports=[{"port": 53, "protocol": "UDP", "targetPort": 5353}],
+        scheduler="sh",
+        schedulerFlags=["sh-port", "sh-fallback"],
+        persistence={"prefixLength": 24, "engine": "sip"},
+        onePacket=True,
+        forwardingMethod="Masquerade",
+        quiesceSeconds=0,
+        realServers={
+            "selector": {"matchLabels": {"a": "1"}},
+            "overrides": [
+                {"name": "b", "connectionLimits": {"upper": 9}},
+                {"name": "a", "weight": 0, "forwardingMethod": "Masquerade"},
+            ],
+        },
+        healthCheck={"tcp": {"port": 5353}},
+    )
+    assert parsed.ports == (Port(53, Protocol.UDP, "", 5353),)
+    assert parsed.scheduler_flags == ("sh-fallback", "sh-port")
+    assert parsed.persistence == Persistence(300, 24, "sip")
+    assert (parsed.one_packet, parsed.quiesce_seconds, parsed.forwarding) == (True, 0, ForwardingMethod.MASQUERADE)
+    assert parsed.overrides == (
+        Override("a", weight=0, forwarding=ForwardingMethod.MASQUERADE),
+        Override("b", limits=ConnectionLimits(9)),
+    )
+    assert parsed.health_check == HealthCheck(port=5353)
+    plain = service()
+    assert (plain.scheduler_flags, plain.persistence, plain.one_packet, plain.overrides) == ((), None, False, ())
+    assert (plain.forwarding, plain.tunnel, plain.quiesce_seconds) == (ForwardingMethod.DIRECT_ROUTING, None, 60)
+
+
+def test_marks_and_any_port_take_the_place_of_ports() -> None:
+    """A mark has no ports; any port is port 0 of each protocol, TCP alone unless more are named."""
+    marked = service(ports=None, firewallMark=7)
+    assert (marked.firewall_mark, marked.ports) == (7, ())
+    whole = service(ports=None, anyPort=True, persistence={}, address="2001:db8::7")
+    assert (whole.ports, whole.persistence) == ((Port(0),), Persistence(300, 128))
+    both = service(ports=None, anyPort=True, persistence={}, anyPortProtocols=["UDP", "TCP"])
+    assert both.ports == (Port(0, Protocol.TCP), Port(0, Protocol.UDP))
+
+
+def test_tunnels() -> None:
+    """Encapsulation, port and checksum of a tunnel, of a service and of one real server."""
+    selector = {"matchLabels": {"a": "1"}}
+    gue = {"type": "GUE", "port": 6080, "checksum": "RemoteChecksum"}
+    parsed = service(
+        forwardingMethod="Tunnel",
+        tunnel=gue,
+        realServers={"selector": selector, "overrides": [{"name": "a", "tunnel": {"type": "GRE"}}]},
+    )
+    assert parsed.tunnel == Tunnel(TunnelType.GUE, 6080, TunnelChecksum.REMOTE)
+    assert parsed.overrides == (Override("a", tunnel=Tunnel(TunnelType.GRE)),)
+
+
+def test_settings_of_a_group() -> None:
+    """Timeouts and sysctls by their kernel names; what is left out is not touched on the nodes."""
+    labels = {"matchLabels": {"site": "edge"}}
+    plain = translate.director_group(body({"nodeSelector": labels}))
+    assert isinstance(plain, DirectorGroup)
+    assert plain.ipvs == IpvsSettings()
+    kernel = {"connReuseMode": 2, "expireNodestConn": False, "sloppyTCP": True, "sloppySCTP": True}
+    full = translate.director_group(
+        body({"nodeSelector": labels, "timeouts": {"tcpSeconds": 7200}, "kernelSettings": kernel})
+    )
+    assert isinstance(full, DirectorGroup)
+    names = (("conn_reuse_mode", 2), ("expire_nodest_conn", 0), ("sloppy_sctp", 1), ("sloppy_tcp", 1))
+    assert full.ipvs == IpvsSettings(tcp_seconds=7200, sysctls=names)
 
 
 def test_defaults_of_parsing_are_those_of_the_api_server() -> None:

@@ -64,6 +64,7 @@ def agent(objects: Objects, name: str, **exceptions: tuple[TableException, ...])
             director_interface="eth0" if role is not None else "",
             held_addresses=role.addresses if role is not None else (),
             loopback_addresses=record.spec.backend_addresses,
+            tunnels=record.spec.backend_tunnels,
             tables=tuple(reports),
         ),
     )

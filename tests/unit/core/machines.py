@@ -8,12 +8,24 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from lvs_dr.core.forwarding import carries, exclude, tunnel_end
 from lvs_dr.core.indexing import Kind
-from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus, TableReport, table_name
-from lvs_dr.core.objects import Key
+from lvs_dr.core.node import BackendTunnel, LVSNodeSpec, LVSNodeStatus, TableReport, table_name
+from lvs_dr.core.objects import ForwardingMethod, Key, Tunnel, TunnelChecksum, TunnelType
 from lvs_dr.core.table import TableDestination
 from lvs_dr.core.world import TableRecord
 from tests.unit.core.worlds import Objects, status
+
+METHODS = (
+    (ForwardingMethod.DIRECT_ROUTING, None),
+    (ForwardingMethod.MASQUERADE, None),
+    (ForwardingMethod.TUNNEL, None),
+    (ForwardingMethod.TUNNEL, Tunnel(TunnelType.GRE)),
+    (ForwardingMethod.TUNNEL, Tunnel(TunnelType.GRE, checksum=TunnelChecksum.CHECKSUM)),
+    (ForwardingMethod.TUNNEL, Tunnel(TunnelType.GUE, 6080)),
+    (ForwardingMethod.TUNNEL, Tunnel(TunnelType.GUE, 6081)),
+)
+"""Ways to reach a real server: the fourth and the fifth exclude each other on one node."""
 
 
 @dataclass
@@ -25,6 +37,7 @@ class Machine:
     alive: bool = True
     # kernel
     lo: frozenset[str] = frozenset()
+    tunnels: tuple[BackendTunnel, ...] = ()
     held: frozenset[str] = frozenset()
     programmed: dict[str, TableRecord] = field(default_factory=dict)
     destinations: dict[str, frozenset[TableDestination]] = field(default_factory=dict)
@@ -62,6 +75,11 @@ class Machine:
             return
         role = self.spec.director
         self.lo = frozenset(self.spec.backend_addresses)
+        opened: list[BackendTunnel] = []
+        for end in self.spec.backend_tunnels:
+            if not any(exclude(end, each) for each in opened):
+                opened.append(end)
+        self.tunnels = tuple(opened)
         listed = role.tables if role is not None else ()
         kept = {name: record for name, record in self.programmed.items() if name in listed}
         mine = {n: r for n, r in self.tables.items() if role is not None and r.spec.director_group == role.group}
@@ -83,6 +101,7 @@ class Machine:
                 director_interface="eth0" if self.spec is not None and self.spec.director is not None else "",
                 held_addresses=tuple(sorted(self.held)),
                 loopback_addresses=tuple(sorted(self.lo)),
+                tunnels=self.tunnels,
                 tables=tuple(
                     TableReport(
                         table=name,
@@ -110,13 +129,20 @@ class Machine:
         self.look()
         self.report(objects)
 
-    def sends_to(self) -> list[tuple[str, str, str]]:
-        """Return (node, VIP, uid of the table) of the destinations in the kernel.
+    def takes(self, entry: TableDestination, vip: str) -> bool:
+        """Tell whether the node takes what is sent to it in this way: else it routes it back, or drops it."""
+        if not carries(entry.forwarding):
+            return True
+        end = tunnel_end(entry)
+        return vip in self.lo and (end is None or end in self.tunnels)
+
+    def sends_to(self) -> list[tuple[TableDestination, str, str]]:
+        """Return (destination, VIP, uid of the table) of the destinations on nodes in the kernel.
 
         A real server of a VIP balances it only while it holds it.
         """
         return [
-            (each.node, record.spec.address, record.uid)
+            (each, record.spec.address, record.uid)
             for name, record in self.programmed.items()
             if record.spec.address not in self.lo - self.held
             for each in self.destinations[name]

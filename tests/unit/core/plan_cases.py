@@ -3,17 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from lvs_dr.core.arp_settings import ARP_KEYS, ARP_RULES
-from lvs_dr.core.desired import Desired, desired, family, loopback_config
+from lvs_dr.core.desired import Desired, desired, loopback_config
 from lvs_dr.core.health import CheckKey, Health
+from lvs_dr.core.ipvs_table import family
 from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
-    DestinationConfig,
     DestinationKey,
     RouteKey,
-    ServiceConfig,
     ServiceKey,
 )
 from lvs_dr.core.ledger import Ledger, ledger_for
@@ -22,9 +22,10 @@ from lvs_dr.core.objects import OnFailure, Protocol
 from lvs_dr.core.plan import Plan, plan
 from lvs_dr.core.table import DirectorTableSpec, TableDestination, TableHealthCheck, TablePort, TcpCheck
 from tests.contract.fake_kernel import FakeKernel
+from tests.contract.table_cases import RIPS, VIPS, tables, wishes
 
-VIPS = ("192.0.2.100", "192.0.2.101", "2001:db8::100")
-RIPS = {4: ("192.0.2.21", "192.0.2.22", "192.0.2.23"), 6: ("2001:db8::21", "2001:db8::22")}
+__all__ = ["RIPS", "VIPS"]
+
 CHECK = TableHealthCheck(TcpCheck(), 2, 1, 2, 3)
 EMPTY = LVSNodeSpec(decided=True)
 
@@ -107,40 +108,18 @@ class Node:
         return made
 
 
-def services() -> st.SearchStrategy[dict[ServiceKey, ServiceConfig]]:
-    """Return IPVS services, as we or others may have them."""
-    keys = st.builds(service, st.sampled_from(VIPS), st.sampled_from((80, 443)))
-    configs = st.builds(ServiceConfig, st.sampled_from(("rr", "wlc", "mh")), timeout_seconds=st.sampled_from((0, 360)))
-    return st.dictionaries(keys, configs, max_size=5)
-
-
-@st.composite
-def destinations(draw: st.DrawFn, of: Sequence[ServiceKey]) -> dict[DestinationKey, DestinationConfig]:
-    """Return destinations inside given services."""
-    result: dict[DestinationKey, DestinationConfig] = {}
-    for key in of:
-        for rip in draw(st.lists(st.sampled_from(RIPS[6 if key.family == 10 else 4]), unique=True)):
-            result[DestinationKey(key, rip, key.port)] = DestinationConfig(draw(st.sampled_from((0, 1, 100))))
-    return result
-
-
 @st.composite
 def wanted_states(draw: st.DrawFn) -> Desired:
-    """Return anything that may be desired."""
-    chosen = draw(services())
-    entries = draw(destinations(sorted(chosen)))
+    """Return anything that may be desired, but for checks that are outstanding."""
+    ipvs = draw(wishes())
     backend = draw(st.lists(st.sampled_from(VIPS), unique=True))
-    keys = sorted(entries)
-    some = st.frozensets(st.sampled_from(keys)) if keys else st.just(frozenset())
-    failed = draw(some)
-    return Desired(
-        services=chosen,
-        destinations={key: config for key, config in entries.items() if key not in failed},
-        failed=failed,
+    return replace(
+        ipvs,
+        uncertain=frozenset(),
+        awaited=frozenset(),
         addresses={AddressKey("lo", address): loopback_config(address) for address in backend},
         routes=frozenset(RouteKey(address) for address in backend),
         sysctls={rule.key: rule for rule in ARP_RULES} if any(":" not in address for address in backend) else {},
-        held=draw(st.frozensets(st.sampled_from(VIPS))),
     )
 
 
@@ -148,8 +127,7 @@ def wanted_states(draw: st.DrawFn) -> Desired:
 def kernels(draw: st.DrawFn) -> FakeKernel:
     """Return a kernel on which others have been at work already."""
     kernel = FakeKernel()
-    kernel.services = draw(services())
-    kernel.destinations = draw(destinations(sorted(kernel.services)))
+    kernel.services, kernel.destinations = draw(tables(most=3))
     for address in draw(st.lists(st.sampled_from(VIPS), unique=True)):
         kernel.addresses[AddressKey("lo", address)] = AddressConfig(
             draw(st.sampled_from((0, 254))), deprecated=":" in address and draw(st.booleans())

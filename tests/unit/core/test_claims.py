@@ -9,7 +9,7 @@ from lvs_dr.core.claims import judge
 from lvs_dr.core.decisions import Action
 from lvs_dr.core.indexing import Kind
 from lvs_dr.core.node import InterfaceReport
-from lvs_dr.core.objects import Invalid, Key, Namespace, Port, Selector, VirtualService
+from lvs_dr.core.objects import Invalid, Key, Namespace, Port, Protocol, Selector, VirtualService
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.world import Cluster
 from tests.unit.core.clusters import ADDRESSES, D1, D2, S1, S2, converge, nodes, serving
@@ -225,3 +225,40 @@ def test_a_refused_change_keeps_the_last_good_table() -> None:
     assert [each.weight for each in after.destinations] == [7, 100]
     assert (after.address, after.scheduler, after.service_generation) == (VIP, "rr", 1)
     assert S2 in ADDRESSES
+
+
+def test_a_firewall_mark_is_one_services_in_a_group_and_family() -> None:
+    """The kernel has one service for a mark, whatever the VIP: the second would take the first one's packets."""
+    objects = serving(service("first", ports=(), firewall_mark=7), real_server(S1))
+    rival = service("rival", ports=(), firewall_mark=7, address="192.0.2.101")
+    assert reason(objects, rival) is Reason.MARK_CLAIMED
+    assert reason(objects, replace(rival, firewall_mark=8)) is Reason.ACCEPTED
+    objects.put(group("other"))
+    elsewhere = replace(rival, director_group="other", meta=replace(rival.meta, key=Key("shop", "elsewhere")))
+    assert reason(objects, elsewhere) is not Reason.MARK_CLAIMED
+    objects.put(rival)
+    objects.settle()
+    assert Key("shop", "rival") not in objects.world.tables
+    objects.remove(Kind.VIRTUAL_SERVICE, "first", "shop")
+    converge(objects)
+    assert objects.world.tables[Key("shop", "rival")].spec.firewall_mark == 7, "a mark that is free again is taken"
+
+
+def test_a_free_firewall_mark_goes_to_the_older_service() -> None:
+    """Whichever is compiled first."""
+    objects = nodes(D1)
+    older = service("older", ports=(), firewall_mark=7, meta_={"created": "2024-01-01T00:00:00Z"})
+    younger = service("a", ports=(), firewall_mark=7, address="192.0.2.101")
+    objects.put(younger, older)
+    assert judge(objects.world, younger).reason is Reason.MARK_CLAIMED
+    assert judge(objects.world, older).reason is Reason.ACCEPTED
+
+
+def test_any_port_leaves_single_ports_to_other_services() -> None:
+    """The kernel looks for the port first, so both have their packets; two services for any port cannot."""
+    objects = serving(service("all", ports=(Port(0),)), real_server(S1))
+    assert reason(objects, service("one", ports=(Port(443),))) is Reason.ACCEPTED
+    second = service("second", ports=(Port(0),))
+    assert reason(objects, second) is Reason.PORT_CLAIMED
+    assert "any port of TCP" in judge(objects.world, second).message
+    assert reason(objects, service("udp", ports=(Port(0, Protocol.UDP),))) is Reason.ACCEPTED

@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvs_dr.core.hold import HOLD_SECONDS, Hold, decide, held_spec, held_tables, node_addresses
-from lvs_dr.core.node import DirectorRole, LVSNodeSpec
+from lvs_dr.core.node import BackendTunnel, DirectorRole, LVSNodeSpec
+from lvs_dr.core.objects import TunnelType
+from lvs_dr.core.table import TableTunnel
 from tests.unit.core.plan_cases import EMPTY, VIPS, table
 
 A, B, C = VIPS
@@ -73,6 +75,17 @@ def test_held_vips_keep_role_tables_and_loopback() -> None:
     assert role.addresses == (A, B)
     assert node_addresses(BEFORE, tables) == ALL
     assert node_addresses(EMPTY, tables) == frozenset()
+
+
+def test_held_vips_keep_their_tunnels() -> None:
+    """A held VIP on lo would get no packets, because the end of its tunnel is gone."""
+    old, new = BackendTunnel("192.0.2.7", TableTunnel()), BackendTunnel("192.0.2.7", TableTunnel(TunnelType.GRE))
+    before = LVSNodeSpec(decided=True, backend_addresses=(A, C), backend_tunnels=(old,))
+    after = LVSNodeSpec(decided=True, backend_addresses=(B,), backend_tunnels=(new,))
+    assert held_spec(Hold(frozenset({A, C}), 0.0), before, EMPTY).backend_tunnels == (old,)
+    assert held_spec(Hold(frozenset({A}), 0.0), before, after).backend_tunnels == (old, new)
+    assert held_spec(Hold(frozenset({"192.0.2.9"}), 0.0), before, after).backend_tunnels == (new,)
+    assert held_spec(None, before, EMPTY).backend_tunnels == ()
 
 
 @given(st.frozensets(st.sampled_from("abcdef")), st.frozensets(st.sampled_from("abcdef")))

@@ -1,8 +1,9 @@
 """Decisions of the agent, case by case: loop guard, health, drain, pauses, claims, order."""
 
 from lvs_dr.core.arp_settings import arp_repairs
-from lvs_dr.core.desired import desired, destination_keys, in_service, loopback_addresses, reserved_addresses
+from lvs_dr.core.desired import desired, in_service, loopback_addresses, reserved_addresses
 from lvs_dr.core.health import CheckKey, Health
+from lvs_dr.core.ipvs_table import destination_keys
 from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,

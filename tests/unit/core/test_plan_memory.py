@@ -7,9 +7,8 @@ from lvs_dr.core.kernel import (
     ServiceConfig,
     SysctlKey,
 )
-from lvs_dr.core.ledger import Ledger, ledger_for, merge_plan, merge_speaker
+from lvs_dr.core.ledger import QUIESCE_SECONDS, Ledger, ledger_for, merge_plan, merge_speaker
 from lvs_dr.core.node import LVSNodeSpec
-from lvs_dr.core.plan import DRAIN_LIMIT_SECONDS
 from tests.unit.core.plan_cases import EMPTY, RIPS, VIPS, Node, destination, director, service, table
 
 VIP, OTHER_VIP, VIP6 = VIPS
@@ -27,7 +26,7 @@ def test_a_leaving_destination_waits_for_its_connections() -> None:
     made = node.follow(director(), fewer, held=(VIP,))
     assert made.draining == {destination(RIP)}
     assert node.kernel.destinations[destination(RIP)].weight == 0
-    node.now = DRAIN_LIMIT_SECONDS - 1
+    node.now = QUIESCE_SECONDS - 1
     assert node.follow(director(), fewer, held=(VIP,)).draining
     node.kernel.connections.clear()
     assert not node.follow(director(), fewer, held=(VIP,)).draining
@@ -42,7 +41,7 @@ def test_a_drain_ends_at_its_limit_also_across_a_restart() -> None:
     fewer = {"a/web": table(rips=(OTHER_RIP,))}
     node.follow(director(), fewer, held=(VIP,))
     node.ledger = json.decode(json.encode(node.ledger), type=Ledger)
-    node.now = DRAIN_LIMIT_SECONDS
+    node.now = QUIESCE_SECONDS
     node.follow(director(), fewer, held=(VIP,))
     assert set(node.kernel.destinations) == {destination(OTHER_RIP)}
     assert node.follow(director(), fewer, held=(VIP,)).ledger.draining == ()

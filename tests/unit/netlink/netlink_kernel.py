@@ -6,6 +6,7 @@ the rest of a batch after an error.
 """
 
 import errno
+import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -43,7 +44,9 @@ class NetlinkKernel:
     """One socket's view of the kernel; `services` is its table.
 
     Faults: `silent` drops every answer; `before` holds datagrams (with sender port) delivered first;
-    `overflows` is how many receives fail with ENOBUFS; `interruptions` how many dumps are marked inconsistent.
+    `overflows` is how many receives fail with ENOBUFS; `interruptions` how many dumps are marked inconsistent;
+    `stalled_dumps` how many stop after their first datagram, and go on (EBUSY for others) when the next is received;
+    `busy` refuses every dump.
     """
 
     def __init__(self) -> None:
@@ -54,6 +57,9 @@ class NetlinkKernel:
         self.overflows = 0
         self.interruptions = 0
         self.dump_error = 0
+        self.stalled_dumps = 0
+        self.busy = False
+        self._stalled: deque[tuple[bytes, int]] = deque()
         self.closed = False
         self._queue: deque[tuple[bytes, int]] = deque()
 
@@ -77,12 +83,14 @@ class NetlinkKernel:
                 self._one(one, flags, sequence)
         return len(data)
 
-    def recvfrom_into(self, buffer: bytearray, _nbytes: int, _flags: int) -> tuple[int, tuple[int, int]]:
+    def recvfrom_into(self, buffer: bytearray, _nbytes: int, flags: int) -> tuple[int, tuple[int, int]]:
         """Deliver one datagram; nothing there is what a receive timeout looks like."""
-        if self.overflows:
+        if self.overflows and not flags & socket.MSG_DONTWAIT:  # told once, then the socket goes on
             self.overflows -= 1
             raise OSError(errno.ENOBUFS, "no buffer space")
         if not self._queue or self.silent:
+            if self._stalled and not self.silent:
+                self._queue, self._stalled = self._stalled, self._queue
             raise BlockingIOError(errno.EAGAIN, "nothing in time")
         datagram, sender = self._queue.popleft()
         kept = datagram[: len(buffer)]
@@ -150,6 +158,9 @@ class NetlinkKernel:
         return 0, b""
 
     def _dump(self, request: bytes, sequence: int) -> None:
+        if self.busy or self._stalled or self._queue:
+            self._error(request, errno.EBUSY)
+            return
         interrupted = INTERRUPTED if self.interruptions else 0
         self.interruptions = max(0, self.interruptions - 1)
         found: Iterable[bytes]
@@ -166,6 +177,10 @@ class NetlinkKernel:
                 pair = b""
         done = message(3, MULTI | interrupted, sequence, struct.pack("=i", -self.dump_error))
         self._answer(pair + done)
+        if self.stalled_dumps:
+            self.stalled_dumps -= 1
+            first = self._queue.popleft()
+            self._stalled, self._queue = self._queue, deque([first])
 
 
 def _service_identity(service: Attributes) -> tuple[bytes, ...]:

@@ -191,6 +191,44 @@ def test_changing_table_is_read_again(kernel: NetlinkKernel, ipvs: GenericNetlin
         ipvs.dump(encode.get_services())
 
 
+def test_lost_dump_is_read_again(kernel: NetlinkKernel, ipvs: GenericNetlinkSocket) -> None:
+    """Answers lost in the middle of a read mean another read, not a short table; and an end to trying."""
+    ipvs.transact([encode.new_service(WEB, PLAIN)])
+    kernel.overflows = DUMP_ATTEMPTS - 1
+    assert len(ipvs.dump(encode.get_services())) == 1
+    kernel.overflows = DUMP_ATTEMPTS
+    with pytest.raises(NetlinkOverflow):
+        ipvs.dump(encode.get_services())
+
+
+def test_dump_that_was_given_up_does_not_block_the_next(kernel: NetlinkKernel, ipvs: GenericNetlinkSocket) -> None:
+    """After a timeout in the middle of a dump the kernel says EBUSY until that one is read to its end."""
+    batch = [encode.new_service(WEB, PLAIN)]
+    batch += [encode.new_destination(WEB, storage(number), DIRECT) for number in range(9)]
+    ipvs.transact(batch)
+    kernel.stalled_dumps = 1
+    with pytest.raises(NetlinkTimeout):
+        ipvs.dump(encode.get_destinations(WEB))
+    found = decode.parse_destinations(ipvs.dump(encode.get_destinations(WEB)))
+    assert found.keys() == {storage(number) for number in range(9)}
+
+
+def test_kernel_that_stays_busy_says_so(kernel: NetlinkKernel, ipvs: GenericNetlinkSocket) -> None:
+    """A dump that is refused for ever is the kernel's own error in the end, not an endless loop."""
+    kernel.busy = True
+    with pytest.raises(NetlinkError) as refused:
+        ipvs.dump(encode.get_services())
+    assert refused.value.code == errno.EBUSY
+
+
+def test_short_dump_is_not_a_table(kernel: NetlinkKernel, ipvs: GenericNetlinkSocket) -> None:
+    """A dump without its end would look like a table that somebody emptied."""
+    ipvs.transact([encode.new_service(WEB, PLAIN)])
+    kernel.dump_error = errno.EINTR
+    with pytest.raises(DumpInterrupted):
+        ipvs.dump(encode.get_services())
+
+
 def test_error_at_the_end_of_a_dump(kernel: NetlinkKernel, ipvs: GenericNetlinkSocket) -> None:
     """A dump that ends with an error is not taken for a short table."""
     ipvs.transact([encode.new_service(WEB, PLAIN)])

@@ -10,8 +10,9 @@ One function per subsystem turns an errno into that; error text is never compare
 import errno
 import os
 
-from lvs_dr.core.kernel import DestinationOp, Failure, Op, ServiceOp, Verb
+from lvs_dr.core.kernel import DestinationOp, Failure, GuePortOp, Op, ServiceOp, TimeoutOp, TunnelOp, Verb
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.tunnels import GUE_MODULE, MODULES
 
 _PRESENT = frozenset({errno.EEXIST})
 _ABSENT = frozenset({errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV})
@@ -77,3 +78,46 @@ def sysctl_failure(op: Op, code: int) -> Failure:
     """Tell what an errno of writing below /proc/sys/net means."""
     hint = " (is the host's /proc/sys/net mounted writable?)" if code in (errno.EROFS, errno.EACCES) else ""
     return Failure(op, code, Reason.KERNEL_REFUSED, f"the sysctl could not be written: {describe(code)}{hint}")
+
+
+def timeout_failure(op: TimeoutOp, code: int) -> Failure:
+    """Tell what an errno of setting a timeout of IPVS means."""
+    if code == errno.ENOENT:
+        missing = IPVSUnavailableError()
+        return Failure(op, missing.code, missing.reason, str(missing))
+    text = f"the {op.key.name} timeout of IPVS could not be set: {describe(code)}"
+    return Failure(op, code, Reason.KERNEL_REFUSED, text)
+
+
+def tunnel_failure(op: TunnelOp, code: int) -> Failure | None:
+    """Tell what an errno of a tunnel device means; None where it is success (net/ipv4/ip_tunnel.c)."""
+    if op.verb is Verb.DELETE and code in _ABSENT:
+        return None
+    kind, local = op.config[:2] if op.config is not None else ("", "")
+    if code == errno.EOPNOTSUPP:
+        text = f"the kernel has no {kind} tunnels: module {MODULES.get(kind, kind)} is missing"
+    elif code == errno.EEXIST:
+        text = f"another {kind} device takes in what is sent to {local}; remove it (ip -d link) or use another type"
+    else:
+        text = f"device {op.key.name}: {describe(code)}"
+    return Failure(op, code, Reason.TUNNEL_UNAVAILABLE, text)
+
+
+def gue_failure(op: GuePortOp, code: int) -> Failure | None:
+    """Tell what an errno of module fou means; None where it is success (net/ipv4/fou.c).
+
+    EAFNOSUPPORT stands for the module that is missing.
+    """
+    if op.verb is Verb.DELETE and code in (errno.ENOENT, errno.EINVAL, errno.EAFNOSUPPORT):
+        return None
+    if op.verb is Verb.ADD and code in (errno.EALREADY, errno.EEXIST):
+        return None
+    if code == errno.EAFNOSUPPORT:
+        text = f"GUE needs module {GUE_MODULE}, which is not loaded and never loads by itself: modprobe {GUE_MODULE}"
+    elif code == errno.EADDRINUSE:
+        text = f"UDP port {op.key.port} of {op.key.local} is in use by another program"
+    elif code == errno.EADDRNOTAVAIL:
+        text = f"{op.key.local} is no address of this node"
+    else:
+        text = f"UDP port {op.key.port} of {op.key.local} cannot be opened for GUE: {describe(code)}"
+    return Failure(op, code, Reason.TUNNEL_UNAVAILABLE, text)

@@ -1,4 +1,7 @@
-"""IPVS through the project's own codec: one dump per service to read, one batch to write."""
+"""IPVS through the project's own codec: one dump per service to read, one batch to write.
+
+The keys and configurations of `core.kernel` have the fields of the codec's own, so they go in and out unconverted.
+"""
 
 import errno
 import logging
@@ -20,13 +23,16 @@ from lvs_dr.core.kernel import (
 from lvs_dr.core.reasons import Reason
 from lvs_dr.netlink import ipvs, ipvs_decode, ipvs_encode
 from lvs_dr.netlink.errors import FamilyMissing, NetlinkFailure, SocketUnusable, UnencodableValue
+from lvs_dr.netlink.ipvs_dump import TableReader
 from lvs_dr.netlink.socket import GenericNetlinkSocket
 
 log = logging.getLogger(__name__)
 
 IpvsOp = ServiceOp | DestinationOp
 
+_AF_INET: Final = 2
 _AF_INET6: Final = 10
+_ADD: Final = Verb.ADD
 _TCP: Final = 6
 _SCTP: Final = 132
 _RETRY_SECONDS: Final = 30.0  # asking for the family starts modprobe: not in every pass
@@ -39,6 +45,8 @@ class IpvsState:
         self.services: dict[ServiceKey, ServiceConfig] = {}
         self.destinations: dict[DestinationKey, DestinationConfig] = {}
         self.connections: dict[DestinationKey, int] = {}
+        self.silent_marks: frozenset[ServiceKey] = frozenset()
+        self.slots = 0
 
 
 class Ipvs:
@@ -52,6 +60,8 @@ class Ipvs:
         self._open_socket = open_socket
         self._clock = clock
         self._socket: GenericNetlinkSocket | None = None
+        self._reader = TableReader(ServiceKey, ServiceConfig, DestinationKey, DestinationConfig)
+        self._slots = 0
         self._missing_until = float("-inf")
 
     def read(self) -> IpvsState:
@@ -61,11 +71,19 @@ class Ipvs:
             socket = self._connect()
             if socket is None:
                 return state
-            found = ipvs_decode.parse_services(socket.dump(ipvs_encode.get_services()))
-            for theirs, config in found.items():
-                key = ServiceKey(*theirs)
-                state.services[key] = ServiceConfig(*config)
-                self._read_destinations(socket, theirs, key, state)
+            if not self._slots:  # fixed when ip_vs is loaded
+                info = ipvs_decode.parse_info(socket.request(ipvs_encode.get_info()))
+                self._slots = info.connection_table_size
+            state.slots = self._slots
+            state.services, state.silent_marks = self._reader.services(socket.dump(ipvs_encode.get_services()))
+            for key in state.services:
+                messages = socket.dump(ipvs_encode.get_destinations(key))
+                if messages:
+                    # TCP and SCTP keep closed connections as inactive for minutes: removal cuts nothing of them.
+                    inactive_too = key.protocol not in (_TCP, _SCTP)
+                    self._reader.destinations(
+                        key, messages, state.destinations, state.connections, inactive_too=inactive_too
+                    )
         except NetlinkFailure as error:
             self._forget_broken(error)
             raise KernelError(errno.EIO, f"IPVS cannot be read: {error}") from error
@@ -115,18 +133,6 @@ class Ipvs:
                 log.warning("%s", error)
         return self._socket
 
-    def _read_destinations(
-        self, socket: GenericNetlinkSocket, theirs: ipvs.ServiceKey, service: ServiceKey, state: IpvsState
-    ) -> None:
-        messages = socket.dump(ipvs_encode.get_destinations(theirs))
-        if not messages:
-            return
-        counters = ipvs_decode.parse_counters(messages)
-        for their_key, config in ipvs_decode.parse_destinations(messages).items():
-            key = DestinationKey(service, their_key.address, their_key.port)
-            state.destinations[key] = DestinationConfig(*config)
-            state.connections[key] = _live(service.protocol, counters.get(their_key))
-
     def _forget_broken(self, error: NetlinkFailure) -> None:
         if isinstance(error, SocketUnusable):
             self.close()
@@ -135,31 +141,25 @@ class Ipvs:
 def encode(op: IpvsOp) -> bytes:
     """Return the netlink message of an operation. Raises UnencodableValue."""
     if isinstance(op, ServiceOp):
-        key = ipvs.ServiceKey(*op.key)
-        if op.verb is Verb.DELETE:
-            return ipvs_encode.delete_service(key)
-        if op.config is None:
-            raise UnencodableValue(f"{op.verb} of service {key} without a configuration")
-        make = ipvs_encode.new_service if op.verb is Verb.ADD else ipvs_encode.set_service
-        return make(key, ipvs.ServiceConfig(*op.config))
-    service = ipvs.ServiceKey(*op.key.service)
-    family = _AF_INET6 if ":" in op.key.address else 2
-    destination = ipvs.DestinationKey(op.key.address, op.key.port, family)
-    if op.verb is Verb.DELETE:
+        return _encode_service(op)
+    verb, (service, address, port), config = op  # thousands of these: no attribute is looked up twice
+    destination = (address, port, _AF_INET6 if ":" in address else _AF_INET)
+    if config is not None and verb is _ADD:
+        return ipvs_encode.new_destination(service, destination, config)
+    if verb is Verb.DELETE:
         return ipvs_encode.delete_destination(service, destination)
+    if config is None:
+        raise UnencodableValue(f"{verb} of destination {op.key} without a configuration")
+    return ipvs_encode.set_destination(service, destination, config)
+
+
+def _encode_service(op: ServiceOp) -> bytes:
+    if op.verb is Verb.DELETE:
+        return ipvs_encode.delete_service(op.key)
     if op.config is None:
-        raise UnencodableValue(f"{op.verb} of destination {destination} without a configuration")
-    change = ipvs_encode.new_destination if op.verb is Verb.ADD else ipvs_encode.set_destination
-    return change(service, destination, ipvs.DestinationConfig(*op.config))
-
-
-def _live(protocol: int, counters: ipvs.DestinationCounters | None) -> int:
-    """Count connections that removal would cut: TCP and SCTP keep closed ones as inactive for minutes."""
-    if counters is None:
-        return 0
-    if protocol in (_TCP, _SCTP):
-        return counters.active
-    return counters.active + counters.inactive
+        raise UnencodableValue(f"{op.verb} of service {op.key} without a configuration")
+    make = ipvs_encode.new_service if op.verb is Verb.ADD else ipvs_encode.set_service
+    return make(op.key, op.config)
 
 
 def _all_failed(ops: Sequence[IpvsOp], error: NetlinkFailure) -> list[Failure]:

@@ -109,14 +109,16 @@ class Links:
         return link_failure(op, code) if code else None
 
     def apply_route(self, op: RouteOp) -> Failure | None:
-        """Add or delete a blackhole route."""
+        """Add or delete a blackhole route of ours.
+
+        The protocol is named in a removal as well: IPv6 takes the first route to that host otherwise, which is the
+        kernel's own where the address stays (net/ipv6/route.c, ip6_route_del).
+        """
         family = socket.AF_INET6 if ":" in op.key.address else socket.AF_INET
         fields: dict[str, object] = {
             "dst": f"{op.key.address}/{_HOST_PREFIX[family]}", "type": "blackhole", "table": MAIN_TABLE,
-            "family": family,
+            "family": family, "proto": ROUTE_PROTOCOL,
         }  # fmt: skip
-        if op.verb is not Verb.DELETE:
-            fields["proto"] = ROUTE_PROTOCOL
         command = "delete" if op.verb is Verb.DELETE else "add"
         code = self._change(lambda route: route.route(command, **fields))
         return link_failure(op, code) if code else None

@@ -9,6 +9,8 @@ from lvs_dr.agent.kernel.ipvs import Ipvs, IpvsOp, IpvsState
 from lvs_dr.agent.kernel.links import Links
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.agent.kernel.sysctl import DEFAULT_ROOT, Sysctls
+from lvs_dr.agent.kernel.timeouts import IpvsTimeouts
+from lvs_dr.agent.kernel.tunnels import Tunnels
 from lvs_dr.core.arp_settings import ARP_KEYS
 from lvs_dr.core.kernel import (
     AddressConfig,
@@ -16,15 +18,19 @@ from lvs_dr.core.kernel import (
     AddressOp,
     DestinationOp,
     Failure,
+    GuePortOp,
     KernelState,
     Op,
     RouteOp,
     ServiceOp,
     SysctlKey,
     SysctlOp,
+    TimeoutOp,
+    TunnelOp,
     Verb,
 )
 from lvs_dr.core.node_order import blocked
+from lvs_dr.core.settings import SETTING_KEYS
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -36,8 +42,10 @@ class NodeKernel:
         self._ipvs = Ipvs()
         self._links = Links()
         self._sysctls = Sysctls(sysctl_root)
+        self._timeouts = IpvsTimeouts()
+        self._tunnels = Tunnels(self._sysctls)
 
-    def read(self, addresses: frozenset[str], *, ipvs: bool) -> KernelState:
+    def read(self, addresses: frozenset[str], *, ipvs: bool, tunnels: bool = False, gue: bool = False) -> KernelState:
         """Read the state of one pass. Raises KernelError."""
         found = self._ipvs.read() if ipvs else IpvsState()
         return KernelState(
@@ -45,8 +53,13 @@ class NodeKernel:
             destinations=found.destinations,
             addresses=self._links.read_addresses(addresses),
             routes=self._links.read_routes(),
-            sysctls=self._sysctls.read(ARP_KEYS),
+            sysctls=self._sysctls.read((*ARP_KEYS, *SETTING_KEYS) if ipvs else ARP_KEYS),  # ip_vs is loaded by now
+            timeouts=self._timeouts.read() if ipvs else {},
+            tunnels=self._tunnels.read() if tunnels else {},
+            gue_ports=self._tunnels.read_gue_ports() if gue else frozenset(),
             connections=found.connections,
+            silent_marks=found.silent_marks,
+            ipvs_slots=found.slots,
         )
 
     def apply(self, ops: Sequence[Op]) -> tuple[Failure, ...]:
@@ -95,15 +108,21 @@ class NodeKernel:
         """Close all sockets."""
         self._ipvs.close()
         self._links.close()
+        self._timeouts.close()
+        self._tunnels.close()
 
     def _flush(self, batch: list[IpvsOp]) -> list[Failure]:
         failures = self._ipvs.apply(batch) if batch else []
         batch.clear()
         return failures
 
-    def _apply_one(self, op: AddressOp | RouteOp | SysctlOp) -> Failure | None:
+    def _apply_one(self, op: AddressOp | RouteOp | SysctlOp | TimeoutOp | TunnelOp | GuePortOp) -> Failure | None:
         if isinstance(op, AddressOp):
             return self._links.apply_address(op)
         if isinstance(op, RouteOp):
             return self._links.apply_route(op)
+        if isinstance(op, TimeoutOp):
+            return self._timeouts.apply(op)
+        if isinstance(op, TunnelOp | GuePortOp):
+            return self._tunnels.apply(op)
         return self._sysctls.apply(op)

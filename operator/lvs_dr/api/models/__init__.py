@@ -5,7 +5,17 @@ the translation to `core` are all made from them.
 """
 
 from lvs_dr.api.models.director_group import DirectorGroupSpec
+from lvs_dr.api.models.forwarding import ConnectionLimits, RealServerOverride, Tunnel
+from lvs_dr.api.models.health_check import HealthCheck
 from lvs_dr.api.models.real_server import RealServerSpec
-from lvs_dr.api.models.virtual_service import HealthCheck, VirtualServiceSpec
+from lvs_dr.api.models.virtual_service import VirtualServiceSpec
 
-__all__ = ["DirectorGroupSpec", "HealthCheck", "RealServerSpec", "VirtualServiceSpec"]
+__all__ = [
+    "ConnectionLimits",
+    "DirectorGroupSpec",
+    "HealthCheck",
+    "RealServerOverride",
+    "RealServerSpec",
+    "Tunnel",
+    "VirtualServiceSpec",
+]

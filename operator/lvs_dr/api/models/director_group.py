@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from lvs_dr.api.models.fields import Network
+from lvs_dr.api.models.kernel_settings import KernelSettings, Timeouts
 from lvs_dr.api.models.rules import ApiModel, rule, validated
 from lvs_dr.api.models.selector import LabelSelector, NonEmptyLabelSelector
 
@@ -84,5 +85,19 @@ class DirectorGroupSpec(ApiModel):
         Field(
             description="Selects the namespaces, by their labels, whose VirtualServices and RealServers this group"
             " serves; {} selects all. Default: all."
+        ),
+    ] = None
+    timeouts: Annotated[
+        Timeouts | None,
+        Field(
+            description="After how many idle seconds the directors forget connections. They hold for the whole node:"
+            " two owners of one setting are reported (SettingsApplied is False), not fought over. Default: as on the"
+            " node (the kernel's: TCP 900, after FIN 120, UDP 300)."
+        ),
+    ] = None
+    kernel_settings: Annotated[
+        KernelSettings | None,
+        Field(
+            description="Sysctls of IPVS on the directors; what is left out stays as it is on the node. Default: none."
         ),
     ] = None

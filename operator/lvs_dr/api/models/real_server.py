@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from lvs_dr.api.models.fields import HostAddress, ObjectName
+from lvs_dr.api.models.forwarding import ConnectionLimits
 from lvs_dr.api.models.rules import ApiModel, rule, validated
 from lvs_dr.core.objects import RealServerState
 
@@ -44,7 +45,8 @@ class RealServerSpec(ApiModel):
         Field(
             max_length=2,
             description="The machine's own addresses (RIP), to which directors send: at most one IPv4 and one IPv6, on"
-            " the directors' network segment. Default: the node's address in the subnet of the directors' interface,"
+            " the directors' network segment unless Tunnel or Masquerade reaches it elsewhere. Default: the node's"
+            " address in the subnet of the directors' interface,"
             " else its InternalIP. Required without nodeName.",
             json_schema_extra=validated(
                 rule(
@@ -70,6 +72,11 @@ class RealServerSpec(ApiModel):
             " Default: InService."
         ),
     ] = RealServerState.IN_SERVICE
+
+    connection_limits: Annotated[
+        ConnectionLimits | None,
+        Field(description="When it counts as full and gets no new connections. Default: never."),
+    ] = None
 
     @model_validator(mode="after")
     def _names_one_machine(self) -> Self:

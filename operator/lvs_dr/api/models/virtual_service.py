@@ -1,136 +1,29 @@
 """VirtualService: a VIP with ports, balanced over real servers."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from lvs_dr.api.models import combinations
 from lvs_dr.api.models.fields import HostAddress, ObjectName
-from lvs_dr.api.models.rules import ApiModel, rule, validated
+from lvs_dr.api.models.forwarding import MAXIMUM_OVERRIDES, RealServerOverride, Tunnel
+from lvs_dr.api.models.health_check import HealthCheck
+from lvs_dr.api.models.ports import DUPLICATE_NAME, DUPLICATE_PORT, ServicePorts
+from lvs_dr.api.models.rules import ApiModel, validated
+from lvs_dr.api.models.scheduling import Persistence, SchedulerField, SchedulerFlags
 from lvs_dr.api.models.selector import NonEmptyLabelSelector
-from lvs_dr.core.objects import OnFailure, Protocol
+from lvs_dr.core.objects import ForwardingMethod, OnFailure, Protocol
 
 KIND_DESCRIPTION = (
     "A VirtualService is an address (VIP) with ports that clients connect to. Directors balance the connections over"
     " the RealServers it selects, by LVS direct routing: requests cross the director, answers go straight from the"
     " real server to the client. Each real server must listen on the VIP (or on all addresses) at the same port; the"
-    " VIP on its loopback and its ARP settings are set up for it when it is a node of this cluster."
+    " VIP on its loopback and its ARP settings are set up for it when it is a node of this cluster. Tunnels and"
+    " masquerading are there for real servers that direct routing does not reach."
     " Wait for it with: kubectl wait --for=condition=Ready virtualservice/NAME."
 )
 
-Scheduler = Literal[
-    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"
-]  # fmt: skip
-
-DUPLICATE_PORT = "each port may be listed once per protocol (a port without protocol is TCP)"
-DUPLICATE_NAME = "port names must differ from each other"
-NO_CHECK = (
-    "needs exactly one check: write tcp: {} (with the braces: a bare tcp: is null and is dropped),"
-    " or leave healthCheck out"
-)
-TCP_ONLY = (
-    "a TCP check works on TCP ports only: put UDP and SCTP ports into a VirtualService of their own without"
-    " healthCheck (its real servers then count as healthy)"
-)
-TIMEOUT_TOO_LONG = (
-    "timeoutSeconds must not be greater than intervalSeconds, because a check ends before the next one begins:"
-    " raise intervalSeconds or lower timeoutSeconds"
-)
-BAD_PORT_NAME = "must be lower case letters, digits and '-', with a letter or digit at both ends, such as https"
-
-_SAME_PROTOCOL = (
-    "(has(a.protocol) ? (has(b.protocol) ? a.protocol == b.protocol : a.protocol == 'TCP')"
-    " : (!has(b.protocol) || b.protocol == 'TCP'))"
-)
-
-
-class ServicePort(ApiModel):
-    """A port that clients connect to; real servers listen on the same one, direct routing cannot change it."""
-
-    port: Annotated[
-        int,
-        Field(ge=1, le=65535, description="Port number, 1 to 65535: the same on the VIP and on every real server."),
-    ]
-    # No default in the schema: one inside a list item makes every client-side apply report a change.
-    protocol: Annotated[Protocol | None, Field(description="Transport protocol: TCP, UDP or SCTP. Default: TCP.")] = (
-        None
-    )
-    name: Annotated[
-        str | None,
-        Field(
-            max_length=63,
-            description="Name of the port for people, different from the others', for example https. Default: none.",
-            json_schema_extra=validated(rule("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", BAD_PORT_NAME)),
-        ),
-    ] = None
-
-    @property
-    def effective_protocol(self) -> Protocol:
-        """The protocol, with the default filled in."""
-        return self.protocol or Protocol.TCP
-
-
-class TcpCheck(ApiModel):
-    """A TCP connection to the real server's own address and the service's port; it has no settings: tcp: {}."""
-
-
-class HealthCheck(ApiModel):
-    """How directors find out whether a real server works. Every port is checked and taken out on its own.
-
-    A real server is healthy when all its ports are. Exactly one kind of check is set.
-    """
-
-    model_config = ConfigDict(
-        json_schema_extra=validated(
-            rule("has(self.tcp)", NO_CHECK),
-            rule(
-                "self.timeoutSeconds <= self.intervalSeconds",
-                TIMEOUT_TOO_LONG,
-                field_path=".timeoutSeconds",
-            ),
-        )
-    )
-
-    tcp: Annotated[
-        TcpCheck | None,
-        Field(
-            description="Connect by TCP to the real server's own address and the service's port; the check succeeds"
-            " when the connection is accepted. It has no settings: write tcp: {}."
-        ),
-    ] = None
-    interval_seconds: Annotated[
-        int,
-        Field(ge=1, le=3600, description="Seconds from the start of one check to the start of the next. Default: 2."),
-    ] = 2
-    timeout_seconds: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=3600,
-            description="Seconds after which a check that has no answer counts as failed; at most intervalSeconds."
-            " Default: 1.",
-        ),
-    ] = 1
-    rise: Annotated[
-        int,
-        Field(ge=1, le=100, description="Checks in a row that must succeed to bring a real server back. Default: 2."),
-    ] = 2
-    fall: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=100,
-            description="Checks in a row that must fail to take a real server out, so it gets no new connections after"
-            " fall x intervalSeconds + timeoutSeconds. Default: 3.",
-        ),
-    ] = 3
-
-    @model_validator(mode="after")
-    def _one_check_that_fits(self) -> Self:
-        if self.tcp is None:
-            raise ValueError(NO_CHECK)
-        if self.timeout_seconds > self.interval_seconds:
-            raise ValueError(TIMEOUT_TOO_LONG)
-        return self
+DUPLICATE_OVERRIDE = "overrides must name each RealServer once"
 
 
 class RealServerChoice(ApiModel):
@@ -143,21 +36,27 @@ class RealServerChoice(ApiModel):
             " {matchLabels: {pool: web}}. Must name at least one label."
         ),
     ]
+    overrides: Annotated[
+        tuple[RealServerOverride, ...],
+        Field(
+            max_length=MAXIMUM_OVERRIDES,
+            description="What is different about single real servers in this service, at most 256, by name. Default:"
+            " none.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = ()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        if len({each.name for each in self.overrides}) < len(self.overrides):
+            raise ValueError(DUPLICATE_OVERRIDE)
+        return self
 
 
 class VirtualServiceSpec(ApiModel):
     """What is served: the VIP, its ports, and how connections are spread over which real servers."""
 
-    model_config = ConfigDict(
-        json_schema_extra=validated(
-            rule(
-                "!has(self.healthCheck) || !has(self.healthCheck.tcp)"
-                " || self.ports.all(p, !has(p.protocol) || p.protocol == 'TCP')",
-                TCP_ONLY,
-                field_path=".healthCheck.tcp",
-            )
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=validated(*combinations.RULES))
 
     director_group: Annotated[
         ObjectName,
@@ -171,35 +70,74 @@ class VirtualServiceSpec(ApiModel):
         Field(
             description="The virtual IP address (VIP), IPv4 or IPv6, that clients connect to: a free address in the"
             " subnet of the directors' interface, which no machine and no DHCP range has. For dual stack make two"
-            " VirtualServices. After a change the old address is given up before the new one is announced."
+            " VirtualServices. After a change the old address is given up before the new one is announced, and its"
+            " connections break: better make a second VirtualService, move the clients, and delete the first."
         ),
     ]
-    ports: Annotated[
-        tuple[ServicePort, ...],
+    ports: ServicePorts = ()
+    any_port: Annotated[
+        bool | None,
+        Field(
+            description="True: every port of the VIP that no other VirtualService has, for protocols such as passive"
+            " FTP; the real servers listen on what they like. Needs persistence. Default: false."
+        ),
+    ] = None
+    any_port_protocols: Annotated[
+        tuple[Protocol, ...],
         Field(
             min_length=1,
-            max_length=32,
-            description="Ports of the VIP, 1 to 32, each number once per protocol.",
-            json_schema_extra=validated(
-                rule(f"self.all(a, self.exists_one(b, a.port == b.port && {_SAME_PROTOCOL}))", DUPLICATE_PORT),
-                rule(
-                    "self.all(a, !has(a.name) || self.exists_one(b, has(b.name) && a.name == b.name))", DUPLICATE_NAME
-                ),
-            ),
+            max_length=3,
+            description="Transport protocols of anyPort: TCP, UDP, SCTP. Default: [TCP].",
+            json_schema_extra={"x-kubernetes-list-type": "set"},
         ),
-    ]
-    scheduler: Annotated[
-        Scheduler,
+    ] = ()
+    firewall_mark: Annotated[
+        int | None,
         Field(
-            description="How a new connection finds its real server (IPVS scheduler). rr: in turn. wrr: in turn, by"
-            " weight. lc: fewest connections. wlc: fewest connections for its weight. sed: shortest expected delay."
-            " nq: an idle one, else as sed. fo: the highest weight, others when it fails. ovf: the highest weight"
-            " until as many connections as its weight, then the next. sh: by the client's address. mh: by the"
-            " client's address, disturbing few when real servers change (Maglev). dh, lblc, lblcr: by destination"
-            " address, for caches. twos: the better of two drawn at random. The directors' kernel must have it."
-            " Default: wlc."
+            ge=1,
+            le=4294967295,
+            description="Serve the packets that carry this firewall mark, whatever their port and protocol, instead of"
+            " ports: for several ports that must go to one real server together. You mark them, on every director,"
+            " before IPVS sees them: iptables -t mangle -A PREROUTING -d VIP -j MARK --set-mark 7. The condition"
+            " Marked is False while no packet carried the mark. One mark is one VirtualService's per DirectorGroup and"
+            " family. Keep clear of the bits that others use (kube-proxy 0xc000, Cilium 0x0f00, Calico 0xffff0000)."
+            " Default: none.",
         ),
-    ] = "wlc"
+    ] = None
+    scheduler: SchedulerField = "wlc"
+    scheduler_flags: SchedulerFlags = ()
+    persistence: Annotated[
+        Persistence | None,
+        Field(
+            description="Keeps a client with its real server for a time; {} takes all defaults. Default: none, each"
+            " connection is scheduled on its own."
+        ),
+    ] = None
+    one_packet: Annotated[
+        bool | None,
+        Field(
+            description="True: each UDP packet is balanced on its own, also those from the same client and port, for"
+            " example of DNS or RADIUS. Default: false."
+        ),
+    ] = None
+    forwarding_method: Annotated[
+        ForwardingMethod,
+        Field(
+            description="How a director passes packets on. DirectRouting: by hardware address, to real servers on its"
+            " own network segment. Tunnel: encapsulated, across routers and from an IPv4 VIP to an IPv6 real server;"
+            " answers go straight to the client. Masquerade: with the real server's address as destination; answers"
+            " must come back through the director, so the real servers' route to the clients leads there. A change"
+            " takes effect for each real server once its node is ready for it; it goes on as before until then."
+            " Default: DirectRouting."
+        ),
+    ] = ForwardingMethod.DIRECT_ROUTING
+    tunnel: Annotated[
+        Tunnel | None,
+        Field(
+            description="Encapsulation for forwardingMethod Tunnel. It makes packets longer: the clients' MSS or the"
+            " MTU on the way must leave room. Default: {type: IPIP}."
+        ),
+    ] = None
     real_servers: Annotated[RealServerChoice, Field(description="The real servers that serve this VIP.")]
     health_check: Annotated[
         HealthCheck | None,
@@ -216,14 +154,23 @@ class VirtualServiceSpec(ApiModel):
             " live on. Default: Remove."
         ),
     ] = OnFailure.REMOVE
+    quiesce_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=86400,
+            description="Seconds for which a real server that leaves the service is quiesced (weight 0: no new"
+            " connections) at most, while it still has connections; then it is removed and they break. 0: it is removed"
+            " at once. Default: 60.",
+        ),
+    ] = 60
 
     @model_validator(mode="after")
-    def _ports_differ_and_can_be_checked(self) -> Self:
+    def _fits_together(self) -> Self:
         if len({(port.port, port.effective_protocol) for port in self.ports}) < len(self.ports):
             raise ValueError(DUPLICATE_PORT)
         names = [port.name for port in self.ports if port.name is not None]
         if len(set(names)) < len(names):
             raise ValueError(DUPLICATE_NAME)
-        if self.health_check and any(port.effective_protocol is not Protocol.TCP for port in self.ports):
-            raise ValueError(TCP_ONLY)
+        combinations.check(self)
         return self

@@ -1,0 +1,70 @@
+"""Tunnels and the settings of IPVS as the commands people know, and in words."""
+
+from collections.abc import Iterable
+
+from lvs_dr.core.kernel import (
+    GuePortKey,
+    GuePortOp,
+    KernelState,
+    TimeoutKey,
+    TimeoutOp,
+    TunnelConfig,
+    TunnelKey,
+    TunnelOp,
+    Verb,
+)
+from lvs_dr.core.ledger import Ledger
+from lvs_dr.core.settings import TCP, TCP_FIN, UDP, in_words
+
+SettingOp = TimeoutOp | TunnelOp | GuePortOp
+
+_VERBS = {Verb.ADD: "add", Verb.SET: "change", Verb.DELETE: "del"}
+
+
+def setting_command(op: SettingOp) -> str:
+    """Return an operation as the command a person would type."""
+    if isinstance(op, TunnelOp):
+        return f"ip link {_VERBS[op.verb]} {tunnel_words(op.key, op.config)}"
+    if isinstance(op, GuePortOp):
+        return f"ip fou {_VERBS[op.verb]} {gue_words(op.key)}"
+    return f"ipvsadm --set {timeout_words(op.key, op.seconds)}"
+
+
+def describe_setting(op: SettingOp) -> str:
+    """Return an operation's entry in words."""
+    if isinstance(op, TunnelOp):
+        return f"tunnel device {op.key.name}"
+    if isinstance(op, GuePortOp):
+        return f"GUE port {op.key.port} of {op.key.local}"
+    return in_words(op)
+
+
+def owned_settings(ledger: Ledger, state: KernelState) -> Iterable[str]:
+    """Return what is ours of timeouts and tunnels, line by line."""
+    for timeout in ledger.timeouts:
+        if timeout.key in state.timeouts:
+            yield f"ipvsadm --set {timeout_words(timeout.key, state.timeouts[timeout.key])}  # was {timeout.found} s"
+    for device in ledger.tunnels:
+        if device in state.tunnels:
+            yield f"ip link add {tunnel_words(device, state.tunnels[device])}"
+    for port in sorted({*ledger.gue_ports, *ledger.adopted_gue_ports} & state.gue_ports):
+        yield f"ip fou add {gue_words(port)}"
+
+
+def tunnel_words(key: TunnelKey, config: TunnelConfig | None = None) -> str:
+    """Return a tunnel device's part of a command."""
+    if config is None:
+        return f"name {key.name}"
+    mode = " mode any" if config.kind == "ip6tnl" else ""
+    return f"name {key.name} type {config.kind} local {config.local}{mode}" + (" icsum" if config.checksum else "")
+
+
+def gue_words(key: GuePortKey) -> str:
+    """Return a GUE port's part of a command."""
+    family = "-6 " if ":" in key.local else ""
+    return f"{family}port {key.port} gue local {key.local}"
+
+
+def timeout_words(key: TimeoutKey, seconds: int) -> str:
+    """Return a timeout as `ipvsadm --set` takes it: tcp, tcp-fin, udp; 0 leaves one as it is."""
+    return " ".join(str(seconds if key == one else 0) for one in (TCP, TCP_FIN, UDP))

@@ -1,0 +1,192 @@
+"""Which fields of a VirtualService go together: one table for the API server (CEL) and for parsing.
+
+Each row says what a user would otherwise find out from a service that drops packets. What the kernel and ipvsadm
+would say to the same is in docs/ipvsadm.md.
+"""
+
+import ipaddress
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from lvs_dr.api.models.rules import rule
+from lvs_dr.core.objects import ForwardingMethod, Protocol
+
+if TYPE_CHECKING:
+    from lvs_dr.api.models.virtual_service import VirtualServiceSpec
+
+ONE_CHOICE = "exactly one of ports, anyPort: true and firewallMark must be set"
+PROTOCOLS_ALONE = "anyPortProtocols is for anyPort: set anyPort: true, or leave it out and give each port its protocol"
+ANY_PORT_PERSISTENCE = (
+    "anyPort needs persistence, because only that keeps the ports of one client together: add"
+    " persistence: {timeoutSeconds: 300}"
+)
+FLAG_OF_ANOTHER = (
+    "sh-fallback and sh-port belong to scheduler sh, mh-fallback and mh-port to mh: change scheduler, or leave the"
+    " flag out"
+)
+PREFIX_TOO_LONG = "an IPv4 VIP has clients with 32-bit addresses: prefixLength must be 1 to 32"
+ENGINE_WITHOUT_UDP = (
+    "engine sip reads SIP over UDP alone: give every port protocol UDP (anyPortProtocols: [UDP]), or leave engine out"
+)
+ONE_PACKET_WITHOUT_UDP = (
+    "onePacket is for UDP alone: give every port protocol UDP (anyPortProtocols: [UDP]), or use firewallMark"
+)
+TARGET_PORT = (
+    "targetPort needs forwardingMethod Masquerade for every real server, because direct routing and tunnels leave the"
+    " port as it is: use Masquerade, or let the real servers listen on the VIP's port"
+)
+TUNNEL_ALONE = "tunnel is for forwardingMethod Tunnel: set that, here or in an override, or leave tunnel out"
+OVERRIDE_TUNNEL = "an override with tunnel needs forwardingMethod Tunnel, there or in spec: set it, or leave tunnel out"
+TCP_ONLY = (
+    "a TCP check works on TCP ports only: name the port to connect to, such as tcp: {port: 53}, or put UDP and SCTP"
+    " ports into a VirtualService of their own without healthCheck (its real servers then count as healthy)"
+)
+CHECK_PORT = (
+    "anyPort and firewallMark name no port to connect to: write one, such as tcp: {port: 443}, or leave healthCheck out"
+)
+
+_CHOICES = "[has(self.ports), has(self.anyPort) && self.anyPort, has(self.firewallMark)].filter(x, x).size()"
+_ANY_PORT = "(has(self.anyPort) && self.anyPort)"
+_ONLY_UDP = (
+    "(has(self.firewallMark) || (has(self.ports) ? self.ports.all(p, has(p.protocol) && p.protocol == 'UDP')"
+    " : (has(self.anyPortProtocols) && self.anyPortProtocols.all(p, p == 'UDP'))))"
+)
+_OVERRIDES = "has(self.realServers.overrides) && self.realServers.overrides"
+
+
+def _only_udp(spec: "VirtualServiceSpec") -> bool:
+    if spec.firewall_mark is not None:
+        return True
+    found = [port.effective_protocol for port in spec.ports] or spec.any_port_protocols
+    return bool(found) and all(each is Protocol.UDP for each in found)
+
+
+def _methods(spec: "VirtualServiceSpec") -> set[ForwardingMethod]:
+    """Return the methods that the service and its overrides name."""
+    overrides = (each.forwarding_method for each in spec.real_servers.overrides)
+    return {spec.forwarding_method, *(each for each in overrides if each is not None)}
+
+
+def _checks_tcp_ports(spec: "VirtualServiceSpec") -> bool:
+    check = spec.health_check
+    if check is None or check.tcp is None or check.tcp.port is not None:
+        return True
+    return all(port.effective_protocol is Protocol.TCP for port in spec.ports)
+
+
+def _knows_what_to_check(spec: "VirtualServiceSpec") -> bool:
+    check = spec.health_check
+    return check is None or check.tcp is None or check.tcp.port is not None or bool(spec.ports)
+
+
+def _prefix_fits(spec: "VirtualServiceSpec") -> bool:
+    length = spec.persistence.prefix_length if spec.persistence is not None else None
+    return length is None or length <= ipaddress.ip_address(spec.address).max_prefixlen
+
+
+def _override_tunnels_fit(spec: "VirtualServiceSpec") -> bool:
+    return all(
+        each.tunnel is None or (each.forwarding_method or spec.forwarding_method) is ForwardingMethod.TUNNEL
+        for each in spec.real_servers.overrides
+    )
+
+
+class Combination(NamedTuple):
+    """One rule about several fields, for both who check it."""
+
+    cel: str
+    message: str
+    holds: Callable[["VirtualServiceSpec"], bool]
+    field_path: str = ""
+
+
+_TABLE = (
+    Combination(
+        f"{_ANY_PORT} || !has(self.anyPortProtocols)",
+        PROTOCOLS_ALONE,
+        lambda spec: bool(spec.any_port) or not spec.any_port_protocols,
+        ".anyPortProtocols",
+    ),
+    Combination(
+        f"!{_ANY_PORT} || has(self.persistence)",
+        ANY_PORT_PERSISTENCE,
+        lambda spec: not spec.any_port or spec.persistence is not None,
+        ".anyPort",
+    ),
+    Combination(
+        "!has(self.schedulerFlags) || self.schedulerFlags.all(f, f.startsWith(self.scheduler + '-'))",
+        FLAG_OF_ANOTHER,
+        lambda spec: all(flag.startswith(f"{spec.scheduler}-") for flag in spec.scheduler_flags),
+        ".schedulerFlags",
+    ),
+    Combination(
+        "!has(self.persistence) || !has(self.persistence.prefixLength) || !isIP(self.address)"
+        " || ip(self.address).family() == 6 || self.persistence.prefixLength <= 32",
+        PREFIX_TOO_LONG,
+        _prefix_fits,
+        ".persistence.prefixLength",
+    ),
+    Combination(
+        f"!has(self.persistence) || !has(self.persistence.engine) || {_ONLY_UDP}",
+        ENGINE_WITHOUT_UDP,
+        lambda spec: spec.persistence is None or spec.persistence.engine is None or _only_udp(spec),
+        ".persistence.engine",
+    ),
+    Combination(
+        f"!has(self.onePacket) || !self.onePacket || {_ONLY_UDP}",
+        ONE_PACKET_WITHOUT_UDP,
+        lambda spec: not spec.one_packet or _only_udp(spec),
+        ".onePacket",
+    ),
+    Combination(
+        "!has(self.ports) || !self.ports.exists(p, has(p.targetPort)) || (self.forwardingMethod == 'Masquerade'"
+        f" && !({_OVERRIDES}.exists(o, has(o.forwardingMethod) && o.forwardingMethod != 'Masquerade')))",
+        TARGET_PORT,
+        lambda spec: (
+            all(port.target_port is None for port in spec.ports) or _methods(spec) == {ForwardingMethod.MASQUERADE}
+        ),
+        ".ports",
+    ),
+    Combination(
+        "!has(self.tunnel) || self.forwardingMethod == 'Tunnel'"
+        f" || ({_OVERRIDES}.exists(o, has(o.forwardingMethod) && o.forwardingMethod == 'Tunnel'))",
+        TUNNEL_ALONE,
+        lambda spec: spec.tunnel is None or ForwardingMethod.TUNNEL in _methods(spec),
+        ".tunnel",
+    ),
+    Combination(
+        f"!({_OVERRIDES}.exists(o, has(o.tunnel)"
+        " && (has(o.forwardingMethod) ? o.forwardingMethod : self.forwardingMethod) != 'Tunnel'))",
+        OVERRIDE_TUNNEL,
+        _override_tunnels_fit,
+        ".realServers.overrides",
+    ),
+    Combination(
+        "!has(self.healthCheck) || !has(self.healthCheck.tcp) || has(self.healthCheck.tcp.port)"
+        " || !has(self.ports) || self.ports.all(p, !has(p.protocol) || p.protocol == 'TCP')",
+        TCP_ONLY,
+        _checks_tcp_ports,
+        ".healthCheck.tcp",
+    ),
+    Combination(
+        "!has(self.healthCheck) || !has(self.healthCheck.tcp) || has(self.healthCheck.tcp.port) || has(self.ports)",
+        CHECK_PORT,
+        _knows_what_to_check,
+        ".healthCheck.tcp",
+    ),
+)
+
+RULES = (
+    rule(f"{_CHOICES} == 1", ONE_CHOICE, message_expression=f"'{ONE_CHOICE}, got %d'.format([{_CHOICES}])"),
+    *(rule(each.cel, each.message, field_path=each.field_path) for each in _TABLE),
+)
+
+
+def check(spec: "VirtualServiceSpec") -> None:
+    """Raise ValueError with the text of the first rule that does not hold."""
+    choices = (bool(spec.ports), bool(spec.any_port), spec.firewall_mark is not None)
+    if sum(choices) != 1:
+        raise ValueError(f"{ONE_CHOICE}, got {sum(choices)}")
+    for each in _TABLE:
+        if not each.holds(spec):
+            raise ValueError(each.message)

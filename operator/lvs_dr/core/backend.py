@@ -1,0 +1,91 @@
+"""What a node carries as a real server: VIPs on lo, and the ends of tunnels."""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from lvs_dr.core import resolve
+from lvs_dr.core.addresses import order as by_value
+from lvs_dr.core.claims import own_table
+from lvs_dr.core.forwarding import by_address, carries, exclude, method_of, tunnel_end
+from lvs_dr.core.indexing import selecting
+from lvs_dr.core.node import BackendTunnel
+from lvs_dr.core.objects import ForwardingMethod, Key, RealServer, VirtualService
+from lvs_dr.core.order import Release, tunnels_needed
+from lvs_dr.core.reasons import Reason
+from lvs_dr.core.world import NodeRecord, TableRecord, World
+
+
+class Backend(NamedTuple):
+    """VIPs in order of value, tunnels in order of address."""
+
+    addresses: tuple[str, ...]
+    tunnels: tuple[BackendTunnel, ...]
+
+
+def backend(world: World, record: NodeRecord) -> Backend:
+    """Return what the node is to carry: what tables need there, or will need, and what may not leave yet."""
+    before, opened = set(record.spec.backend_addresses), set(record.spec.backend_tunnels)
+    if not record.spec.decided and record.status is not None:
+        before |= set(record.status.loopback_addresses)
+        opened |= set(record.status.tunnels)
+    wanted = _Wanted(world, record)
+    release = Release(world)
+    addresses, tunnels = wanted.addresses, wanted.tunnels
+    if leaving := before - addresses:
+        addresses |= {address for address in leaving if not release.may_drop(record.name, address).ok}
+    if closing := opened - tunnels - wanted.later:
+        tunnels |= {end for end in closing if not release.may_close(record.name, end, before).ok}
+    tunnels |= wanted.later & opened
+    for end in sorted(wanted.later - opened, key=by_address):
+        if not any(exclude(end, each) for each in tunnels):
+            tunnels.add(end)
+    return Backend(tuple(sorted(addresses, key=by_value)), tuple(sorted(tunnels, key=by_address)))
+
+
+class _Wanted:
+    """Gathers what the tables need in which the node is, or is to be."""
+
+    def __init__(self, world: World, record: NodeRecord) -> None:
+        self._world = world
+        self._record = record
+        self._contexts: dict[Key, resolve.Context] = {}
+        carried = world.index.tables_by_carrier.get(record.name, ())
+        self.addresses = {world.tables[key].spec.address for key in carried}
+        self.tunnels = tunnels_needed(world, record.name)
+        self.later: set[BackendTunnel] = set()  # for what is not in its table yet: where two exclude each other, one
+        for key in sorted(world.index.real_servers_by_node.get(record.name, ())):
+            real_server = world.real_servers[key]
+            if isinstance(real_server, RealServer):
+                for service_key in selecting(world, real_server):
+                    self._add(key, service_key)
+        self.later -= self.tunnels
+
+    def _add(self, key: Key, service_key: Key) -> None:
+        service = self._world.virtual_services[service_key]
+        table = own_table(self._world, service) if isinstance(service, VirtualService) else None
+        if table is None or not isinstance(service, VirtualService):
+            return
+        forwarding = method_of(service, key.name).forwarding
+        if not carries(forwarding):
+            return
+        if forwarding is ForwardingMethod.DIRECT_ROUTING and table.spec.address in self.addresses:
+            return
+        judged = resolve.judge(self._context(service, table), key)
+        goal = judged.goal
+        if goal is None or not (judged.member.verdict.ok or self._silent(judged, table.spec.address)):
+            return
+        self.addresses.add(table.spec.address)
+        if (end := tunnel_end(goal)) is not None:
+            self.later.add(end)
+
+    def _context(self, service: VirtualService, table: TableRecord) -> resolve.Context:
+        key = service.meta.key
+        if key not in self._contexts:
+            spec = table.spec
+            self._contexts[key] = resolve.context(self._world, service, spec.address, spec.director_group, table)
+        return self._contexts[key]
+
+    def _silent(self, judged: resolve.Judged, address: str) -> bool:
+        """Tell whether the node only waits for its own agent, having been told of the VIP before."""
+        told: Collection[str] = self._record.spec.backend_addresses
+        return judged.member.verdict.reason is Reason.NO_AGENT and address in told

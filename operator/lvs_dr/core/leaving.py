@@ -1,0 +1,99 @@
+"""Destinations that are no longer wanted but must stay for a while: for connections, or until others can take over."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from lvs_dr.core.desired import Desired
+from lvs_dr.core.kernel import DestinationKey, KernelState, ServiceKey
+from lvs_dr.core.ledger import DrainRecord, Ledger, ServiceNote, usual_note
+
+HANDOVER_SECONDS: Final = 30.0
+"""How long destinations go on serving until those in their place have their first check, at most."""
+
+
+class Notes:
+    """What is known of services besides what the kernel keeps: of the wanted ones, and of ours that are leaving."""
+
+    def __init__(self, desired: Desired, ledger: Ledger) -> None:
+        self._known: dict[ServiceKey, ServiceNote] = {**dict(ledger.notes), **desired.notes}
+
+    def of(self, key: ServiceKey) -> ServiceNote:
+        """Return what is known of one service."""
+        return self._known.get(key) or usual_note(key)
+
+    def unusual(self) -> Mapping[ServiceKey, ServiceNote]:
+        """Return what the ledger must remember."""
+        return {key: note for key, note in self._known.items() if note != usual_note(key)}
+
+
+class Leaving(Struct, frozen=True):
+    """What stays for now: `draining` takes no new connections, `serving` does; each with since when."""
+
+    draining: Mapping[DestinationKey, float] = {}
+    serving: Mapping[DestinationKey, float] = {}
+
+    @property
+    def keys(self) -> frozenset[DestinationKey]:
+        """All of them."""
+        return frozenset({**self.draining, **self.serving})
+
+    @property
+    def records(self) -> tuple[DrainRecord, ...]:
+        """What the ledger must say of it."""
+        found = [DrainRecord(key, since) for key, since in self.draining.items()]
+        found += [DrainRecord(key, since, serving=True) for key, since in self.serving.items()]
+        return tuple(sorted(found, key=lambda record: record.key))
+
+
+def leaving(desired: Desired, actual: KernelState, ledger: Ledger, notes: Notes, now: float) -> Leaving:
+    """Return what must stay although it is no longer wanted.
+
+    Connections are waited for only where packets still arrive: on a node that does not hold the VIP nothing lives
+    that could be cut off. `now`: seconds of the monotonic clock.
+    """
+    gone = [
+        key
+        for key in (*ledger.destinations, *(key for key, _ in ledger.adopted_destinations))
+        if key not in desired.destinations and key in actual.destinations and key not in desired.failed
+    ]
+    if not gone:
+        return Leaving()
+    since = {(record.key, record.serving): record.since for record in ledger.draining}
+    ours = frozenset(ledger.destinations)
+    services, addresses = _without_anyone(desired, actual, notes)
+    draining: dict[DestinationKey, float] = {}
+    serving: dict[DestinationKey, float] = {}
+    for key in gone:
+        note = notes.of(key.service)
+        if note.address in desired.left_alone:
+            continue
+        needed = key.service in services or (key.service not in desired.services and note.address in addresses)
+        began = since.get((key, True), now)
+        if needed and actual.destinations[key].weight > 0 and now - began < HANDOVER_SECONDS:
+            serving[key] = began
+            continue
+        began = since.get((key, False), now)
+        alive = key in ours and note.address in desired.held and actual.connections.get(key, 0)
+        if alive and now - began < note.quiesce_seconds:
+            draining[key] = began
+    return Leaving(draining, serving)
+
+
+def _without_anyone(
+    desired: Desired, actual: KernelState, notes: Notes
+) -> tuple[frozenset[ServiceKey], frozenset[str]]:
+    """Return wanted services, and their VIPs, where all that could serve waits for its first check."""
+    awaiting = {key.service for key in desired.awaited if not _serves(key, actual)}
+    if not awaiting:
+        return frozenset(), frozenset()
+    for key, config in desired.destinations.items():
+        if config.weight > 0 and key.service in awaiting and (key not in desired.uncertain or _serves(key, actual)):
+            awaiting.discard(key.service)
+    return frozenset(awaiting), frozenset(notes.of(key).address for key in awaiting)
+
+
+def _serves(key: DestinationKey, actual: KernelState) -> bool:
+    found = actual.destinations.get(key)
+    return found is not None and found.weight > 0

@@ -1,0 +1,28 @@
+"""Which parts of the kernel a node has to do with: the others are not read, so that no module is loaded for them."""
+
+from typing import NamedTuple
+
+from lvs_dr.core.ledger import Ledger
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.objects import TunnelType
+from lvs_dr.core.settings import is_shared
+
+
+class Scope(NamedTuple):
+    """What to read beside lo: IPVS with its settings, tunnel devices, GUE ports."""
+
+    ipvs: bool
+    tunnels: bool
+    gue: bool
+
+
+def scope(spec: LVSNodeSpec, ledger: Ledger) -> Scope:
+    """Return what the node is to be and what is left of what it was."""
+    gue = any(end.tunnel.type is TunnelType.GUE for end in spec.backend_tunnels)
+    gue = gue or bool(ledger.gue_ports or ledger.adopted_gue_ports)
+    set_here = bool(ledger.timeouts) or any(is_shared(record.key) for record in ledger.sysctls)
+    return Scope(
+        ipvs=bool(spec.director or ledger.services or ledger.adopted_services or ledger.destinations or set_here),
+        tunnels=gue or bool(spec.backend_tunnels or ledger.tunnels),
+        gue=gue,
+    )

@@ -1,0 +1,71 @@
+"""Conditions that a VirtualService has only where they say something: marks, weights, overrides, other writers."""
+
+from lvs_dr.core.conditions import Finding, reason_of, unknown, well, wrong
+from lvs_dr.core.decisions import TableDecision
+from lvs_dr.core.directors import listed
+from lvs_dr.core.objects import Invalid, VirtualService
+from lvs_dr.core.reasons import Reason
+from lvs_dr.core.views import Views
+from lvs_dr.core.weights import ignored
+from lvs_dr.core.world import TableRecord
+
+
+def aspects(
+    service: VirtualService | Invalid, decision: TableDecision, table: TableRecord, seen: Views
+) -> tuple[tuple[str, Finding], ...]:
+    """Return the conditions that apply, by type."""
+    found: list[tuple[str, Finding]] = []
+    if table.spec.firewall_mark:
+        found.append(("Marked", _marked(table, seen)))
+    if text := ignored(table.spec):
+        found.append(("WeightsHonoured", wrong(Reason.WEIGHTS_IGNORED, text)))
+    if isinstance(service, VirtualService) and (unused := _unused_overrides(service, decision)):
+        text = (
+            f"spec.realServers.overrides names {listed(unused)}, which the selector does not select: correct the name"
+        )
+        found.append(("OverridesApplied", wrong(Reason.NOT_SELECTED, text)))
+    if (disturbed := _disturbed(table, seen)) is not None:
+        found.append(("Undisturbed", disturbed))
+    return tuple(found)
+
+
+def _disturbed(table: TableRecord, seen: Views) -> Finding | None:
+    """Return what somebody else on a director does to the VIP: undoes our entries, or has some in their way."""
+    for reason in (Reason.CONTESTED, Reason.FOREIGN_ENTRY):
+        for view in seen.all:
+            status = view.record.status if view.record is not None else None
+            for problem in status.problems if status is not None else ():
+                if problem.reason == reason and problem.address == table.spec.address:
+                    return wrong(reason, f"director {view.director}: {problem.message}")
+    return None
+
+
+def _marked(table: TableRecord, seen: Views) -> Finding:
+    """Packets with the firewall mark arrive at the Active director: users mark them, so only that tells."""
+    mark, active = table.spec.firewall_mark, seen.of_active
+    if active is None:
+        return unknown(seen.active.verdict.reason, seen.active.verdict.message)
+    if active.silent:
+        return unknown(Reason.AGENT_SILENT, f"the lvs-agent on director {active.director} does not report")
+    report = active.report
+    if report is None or not active.current:
+        text = f"director {active.director} has not reported on firewall mark {mark} yet"
+        return unknown(Reason.WAITING_FOR_DIRECTOR, text)
+    for each in report.exceptions:
+        if not each.real_server and each.reason == Reason.MARK_NOT_SEEN:
+            return wrong(reason_of(each.reason), f"director {active.director}: {each.message or _how_to_mark(table)}")
+    return well(Reason.MARK_SEEN, f"director {active.director} has seen packets with firewall mark {mark}")
+
+
+def _how_to_mark(table: TableRecord) -> str:
+    mark, address = table.spec.firewall_mark, table.spec.address
+    tool = "ip6tables" if ":" in address else "iptables"
+    return (
+        f"no packet with firewall mark {mark} has arrived: mark them on the directors, for example "
+        f"{tool} -t mangle -A PREROUTING -d {address} -p tcp --dport PORT -j MARK --set-mark {mark}"
+    )
+
+
+def _unused_overrides(service: VirtualService, decision: TableDecision) -> list[str]:
+    selected = {member.real_server.name for member in decision.members}
+    return [each.real_server for each in service.overrides if each.real_server not in selected]
