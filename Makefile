@@ -32,13 +32,15 @@ lab-down: $(VENV)/ready ## End the cluster that `make lab` left running
 
 test: $(VENV)/ready ## Run every test, setting up what is missing
 	@$(LAB) preflight
-	@$(MAKE) -j2 tools check
+	@$(MAKE) -j2 test-tools check
 	@$(MAKE) -j2 test-e2e test-rest
 
 # Two rows side by side, because most of an end-to-end test is waiting; each line of output says whose it is.
 NAMED = 2>&1 | (trap '' INT; exec sed --unbuffered "s/^/$(1) | /")
 
-.PHONY: test-e2e test-rest
+.PHONY: test-tools test-e2e test-rest
+test-tools:
+	@$(LAB) tools --with keepalived
 test-e2e:
 	@LVS_REQUIRE_ALL=1 $(PYTEST) tests/e2e -v --durations=5 $(call NAMED,e2e)
 test-rest:

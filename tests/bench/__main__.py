@@ -8,19 +8,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import latency
+from tests.bench import ipvs, ipvs_api, latency
 from tests.bench.figures import Figure, save, table
 
-SECTIONS: dict[str, Callable[[bool, Callable[[str], None]], list[Figure]]] = {"latency": latency.measure}
+SECTIONS: dict[str, Callable[[bool, Callable[[str], None]], list[Figure]]] = {
+    "ipvs": ipvs.measure,
+    "ipvs-api": ipvs_api.measure,
+    "latency": latency.measure,
+}
 RESULTS = Path(__file__).parents[2] / "build" / "bench.json"
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="make bench SECTION=")
-    parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS][1:] or None, help="default: all")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="small counts: shows that it runs, not how fast it is")
     arguments = parser.parse_args()
+    if unknown := [name for name in arguments.sections if name not in SECTIONS]:
+        parser.error(f"there is no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     began = time.monotonic()
 
     def progress(text: str) -> None:

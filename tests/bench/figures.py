@@ -39,6 +39,11 @@ def table(figures: Sequence[Figure]) -> str:
     """Return the figures as text in columns."""
     rows = [("figure", "unit", "aim", "value", "min", "max", "n")]
     rows += [(f.name, f.unit, f.aim, f"{f.value:g}", f"{f.min:g}", f"{f.max:g}", str(f.n)) for f in figures]
+    return columns(rows)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of text in columns; the first row is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -1,0 +1,190 @@
+"""Long connections through every edit of a service: those that can survive do, and the docs say which cannot."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from lvs_lab.workload import serve
+from tests.e2e.cluster import VIP, VIP_PORT, Cluster, addresses, real_server, virtual_service, wait_until
+from tests.e2e.holding import Holder
+
+OTHER_VIP = "192.168.35.101"
+OTHER_PORT = VIP_PORT + 1
+ALL = {"storage-1": 4, "storage-2": 4}
+CHOICE = virtual_service()["spec"]["realServers"]
+
+
+@pytest.fixture
+def holder(cluster: Cluster) -> Iterator[Holder]:
+    """A client that holds connections."""
+    started = Holder(cluster.nodes["client-1"])
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def other_port(cluster: Cluster) -> Iterator[None]:
+    """The service on a second port of both real servers."""
+    servers = [serve(cluster.nodes[name], OTHER_PORT) for name in ALL]
+    yield
+    for server in servers:
+        server.signal(9)
+
+
+def table(cluster: Cluster) -> list[str]:
+    """Return the rules of our VIPs on the Active director, without scheduling details of destinations."""
+    ours = (VIP, OTHER_VIP)
+    return [line for line in cluster.ipvs(cluster.active_name()) if any(vip in line for vip in ours)]
+
+
+def has(cluster: Cluster, *words: str) -> Callable[[], bool]:
+    """Tell whether one rule on the director has all these words."""
+    return lambda: any(all(f" {word} " in f" {line} " for word in words) for line in table(cluster))
+
+
+def edit(cluster: Cluster, shown: Callable[[], object], **spec: Any) -> None:
+    """Apply the service with these fields and wait until the kernel has it."""
+    cluster.apply(virtual_service(**spec))
+    wait_until(shown, within=20)
+
+
+def test_edits_in_place_cut_nothing(cluster: Cluster, holder: Holder) -> None:
+    """Scheduler, flags, persistence, weights and onFailure are changed while clients work: nobody notices."""
+    cluster.example()
+    assert holder.open(VIP, VIP_PORT, 8) == ALL
+    service = f"{VIP}:{VIP_PORT}"
+    steps: list[tuple[str, dict[str, Any], Callable[[], bool]]] = [
+        ("another scheduler", {"scheduler": "wlc"}, has(cluster, "-A", service, "-s wlc")),
+        (
+            "scheduler flags",
+            {"scheduler": "sh", "schedulerFlags": ["sh-port"]},
+            has(cluster, "-A", service, "-s sh", "-b sh-port"),
+        ),
+        ("no scheduler flags", {"scheduler": "sh"}, lambda: not has(cluster, "-b sh-port")()),
+        (
+            "persistence",
+            {"scheduler": "rr", "persistence": {"timeoutSeconds": 120}},
+            has(cluster, "-A", service, "-p 120"),
+        ),
+        ("no persistence", {"scheduler": "rr"}, lambda: not has(cluster, "-p 120")()),
+        (
+            "a weight of this service",
+            {
+                "realServers": {
+                    **virtual_service()["spec"]["realServers"],
+                    "overrides": [{"name": "storage-1", "weight": 7}],
+                }
+            },
+            has(cluster, "-a", service, "-w 7"),
+        ),
+    ]
+    for what, spec, shown in steps:
+        edit(cluster, shown, **spec)
+        assert holder.check() == ALL, what
+    cluster.apply(real_server("storage-2", weight=0))
+    wait_until(has(cluster, "-a", service, "-w 0"), within=20)
+    assert holder.check() == ALL, "weight 0"
+    cluster.apply(virtual_service(onFailure="Quiesce"), real_server("storage-2"))
+    wait_until(lambda: not has(cluster, "-w 0")(), within=20)
+    assert holder.check() == ALL, "onFailure"
+
+
+def test_a_failed_real_server_keeps_its_connections_when_quiesced(cluster: Cluster, holder: Holder) -> None:
+    """onFailure: Quiesce is the promise that a check that fails cuts nobody off; Remove cuts."""
+    cluster.example(onFailure="Quiesce")
+    assert holder.open(VIP, VIP_PORT, 8) == ALL
+    node = cluster.nodes["storage-2"]
+    reject = ("INPUT", "-p", "tcp", "--dport", str(VIP_PORT), "--syn", "-j", "REJECT", "--reject-with", "tcp-reset")
+    node.run("iptables-legacy", "-I", *reject)
+    try:
+        wait_until(has(cluster, "-a", f"{node.lan_address}:{VIP_PORT}", "-w 0"), within=15)
+        assert holder.check() == ALL
+        cluster.apply(virtual_service(onFailure="Remove"))
+        wait_until(lambda: not any(node.lan_address in line for line in table(cluster)), within=15)
+        assert holder.check() == {"storage-1": 4}
+    finally:
+        node.run("iptables-legacy", "-D", *reject)
+
+
+def test_a_real_server_that_leaves_keeps_its_connections(cluster: Cluster, holder: Holder) -> None:
+    """A machine is taken out in working hours: its clients finish, nobody new comes, then it is free."""
+    cluster.example(quiesceSeconds=600)
+    node = cluster.nodes["storage-2"]
+    assert holder.open(VIP, VIP_PORT, 8) == ALL
+    cluster.delete(real_server("storage-2"))
+    wait_until(has(cluster, "-a", f"{node.lan_address}:{VIP_PORT}", "-w 0"), within=20)
+    assert cluster.connect(4).answers == {"storage-1": 4}
+    assert holder.check() == ALL
+    assert VIP in addresses(node, "lo")
+    assert holder.close("storage-2") == {"storage-1": 4}
+    wait_until(lambda: not any(node.lan_address in line for line in table(cluster)), within=30)
+    wait_until(lambda: VIP not in addresses(node, "lo"), within=20)
+    assert holder.check() == {"storage-1": 4}
+
+
+def test_quiescing_has_an_end(cluster: Cluster, holder: Holder) -> None:
+    """quiesceSeconds is a limit: a client that never ends must not keep a machine in service for ever."""
+    cluster.example(quiesceSeconds=2)
+    node = cluster.nodes["storage-2"]
+    assert holder.open(VIP, VIP_PORT, 8) == ALL
+    cluster.delete(real_server("storage-2"))
+    wait_until(lambda: not any(node.lan_address in line for line in table(cluster)), within=30)
+    assert holder.check() == {"storage-1": 4}
+
+
+def test_another_forwarding_method_for_one_real_server(cluster: Cluster, holder: Holder) -> None:
+    """A real server moves behind a router: the others serve on, and connections that exist keep their method."""
+    cluster.example()
+    assert holder.open(VIP, VIP_PORT, 8) == ALL
+    overrides = [{"name": "storage-2", "forwardingMethod": "Tunnel", "tunnel": {"type": "IPIP"}}]
+    choice = {**CHOICE, "overrides": overrides}
+    node = cluster.nodes["storage-2"]
+    edit(cluster, has(cluster, "-a", f"{node.lan_address}:{VIP_PORT}", "-i"), realServers=choice)
+    cluster.healthy(2, 2)
+    assert holder.check() == ALL
+    got = cluster.connect(8)
+    assert (got.answers, got.errors) == (ALL, {})
+    edit(cluster, has(cluster, "-a", f"{node.lan_address}:{VIP_PORT}", "-g"))
+    assert holder.check() == ALL
+
+
+@pytest.mark.usefixtures("other_port")
+def test_ports_are_added_and_changed(cluster: Cluster, holder: Holder) -> None:
+    """A port is added: nobody notices. A port is changed: the new one serves before the old one is quiesced."""
+    cluster.example(quiesceSeconds=600)
+    assert holder.open(VIP, VIP_PORT, 8) == ALL
+    both = [{"port": VIP_PORT}, {"port": OTHER_PORT}]
+    edit(cluster, has(cluster, "-a", f"{VIP}:{OTHER_PORT}", "-r"), ports=both, quiesceSeconds=600)
+    wait_until(lambda: cluster.connect(4, port=OTHER_PORT, timeout=1).errors == {}, within=15)
+    assert holder.check() == ALL
+    edit(cluster, has(cluster, "-a", f"{VIP}:{VIP_PORT}", "-w 0"), ports=both[1:], quiesceSeconds=600)
+    assert cluster.connect(4, port=OTHER_PORT).errors == {}
+    assert holder.check() == ALL
+    holder.close("storage-1")
+    holder.close("storage-2")
+    wait_until(lambda: not any(f"{VIP}:{VIP_PORT} " in line for line in table(cluster)), within=30)
+
+
+def test_another_vip(cluster: Cluster, holder: Holder) -> None:
+    """A changed VIP serves at the new address; connections to the old one cannot live, which the docs say."""
+    cluster.example()
+    assert holder.open(VIP, VIP_PORT, 8) == ALL
+    cluster.apply(virtual_service(address=OTHER_VIP))
+    wait_until(lambda: cluster.connect(2, address=OTHER_VIP, timeout=1).errors == {}, within=40)
+    wait_until(lambda: cluster.holders() == [], within=20)
+    assert holder.check() == {}
+    cluster.delete(virtual_service())
+    wait_until(lambda: cluster.holders(OTHER_VIP) == [] and cluster.holders(OTHER_VIP, "lo") == [], within=40)
+
+
+def test_a_second_service_instead_of_another_vip(cluster: Cluster, holder: Holder) -> None:
+    """What the docs recommend for a new VIP: both serve, and the old one goes when its clients have gone."""
+    cluster.example()
+    assert holder.open(VIP, VIP_PORT, 8) == ALL
+    cluster.apply(virtual_service("second", address=OTHER_VIP))
+    wait_until(lambda: cluster.connect(2, address=OTHER_VIP, timeout=1).errors == {}, within=40)
+    assert holder.check() == ALL
+    cluster.delete(virtual_service("second"))
+    wait_until(lambda: cluster.holders(OTHER_VIP) == [] and cluster.holders(OTHER_VIP, "lo") == [], within=40)
+    assert holder.check() == ALL
