@@ -95,7 +95,7 @@ class Agent:
         )
         self.loop = Loop(
             self._pass,
-            self.node_pass.arp_drifted,
+            self.node_pass.poll,
             failed=self._failed,
             resync=settings.resync,
             poll_every=settings.poll,

@@ -82,6 +82,7 @@ class NodePass:
         self._served: Mapping[str, DirectorTableSpec] = {}  # tables of the pass before
         self._sysctls: Desired = Desired(writable=False)
         self._failing: set[str] = set()
+        self._draining = False
 
     async def once(self, *, deep: bool) -> Seen:
         """Make one pass; `deep` also reads the surroundings and has the speaker look at its addresses.
@@ -128,8 +129,13 @@ class NodePass:
         self._assign(spec, goal, actual, done, heard=wanted.heard, again=deep)
         return Seen(wanted, force, around, self._interface, actual, goal, done)
 
-    async def arp_drifted(self) -> bool:
-        """Look at the ARP settings alone (they raise no event); tell whether a pass is needed. Raises KernelError."""
+    async def poll(self) -> bool:
+        """Tell whether a pass is needed although nothing told so. Raises KernelError.
+
+        ARP settings raise no event when they change, nor does the end of a connection that a removal waits for.
+        """
+        if self._draining:
+            return True
         if not self._sysctls.sysctls:
             return False
         repairs = arp_repairs(self._sysctls.sysctls, await self._door.read_sysctls())
@@ -236,6 +242,7 @@ class NodePass:
 
     def _settle(self, force: Force, tables: Mapping[str, DirectorTableSpec], goal: Desired, done: Done) -> None:
         """Note which tables are in the kernel now, and which still have something of before."""
+        self._draining = bool(done.made.draining)
         if not goal.writable:
             return
         unfinished = [*done.withheld, *(one.op for one in done.failures if one.op.verb is Verb.DELETE)]

@@ -12,6 +12,13 @@ from lvs_dr.core.ledger import DrainRecord, Ledger, ServiceNote, usual_note
 HANDOVER_SECONDS: Final = 30.0
 """How long destinations go on serving until those in their place have their first check, at most."""
 
+SETTLE_SECONDS: Final = 1.0
+"""How long a destination takes no new connections before none counts as none.
+
+One may have come in after it was counted, and IPVS counts a TCP connection as active only once it is established
+(ip_vs_proto_tcp.c, tcp_state_active_table). Removed meanwhile, it would be cut off without a word.
+"""
+
 
 class Notes:
     """What is known of services besides what the kernel keeps: of the wanted ones, and of ours that are leaving."""
@@ -75,8 +82,8 @@ def leaving(desired: Desired, actual: KernelState, ledger: Ledger, notes: Notes,
             serving[key] = began
             continue
         began = since.get((key, False), now)
-        alive = key in ours and note.address in desired.held and actual.connections.get(key, 0)
-        if alive and now - began < note.quiesce_seconds:
+        alive = actual.connections.get(key, 0) or now - began < SETTLE_SECONDS
+        if alive and key in ours and note.address in desired.held and now - began < note.quiesce_seconds:
             draining[key] = began
     return Leaving(draining, serving)
 

@@ -96,7 +96,7 @@ class BigNode:
             assigner=self.assigner,
             prober=self.prober,
         )
-        self.loop = Loop(self._once, self.node_pass.arp_drifted, resync=3600.0, poll_every=3600.0)
+        self.loop = Loop(self._once, self.node_pass.poll, resync=3600.0, poll_every=3600.0)
         self.ticker = Ticker()
         self.status = LVSNodeStatus()
         self.changed_ops: list[int] = []  # per pass

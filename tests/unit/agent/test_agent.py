@@ -70,9 +70,9 @@ async def test_an_event_is_acted_on_at_once(bench: Bench) -> None:
     """From a watch event to the kernel there is no timer, whatever the resync period."""
     async with bench.running(resync=60.0):
         await serving(bench)
-        one, _ = TABLE["destinations"]
-        await bench.table(destinations=[one])
-        await bench.until(lambda: len(bench.destinations()) == 1, seconds=1.0)
+        one, two = TABLE["destinations"]
+        await bench.table(destinations=[{**one, "weight": 7}, two])
+        await bench.until(lambda: 7 in bench.destinations().values(), seconds=1.0)
 
 
 async def test_stopping_leaves_the_kernel_as_it_is(bench: Bench) -> None:

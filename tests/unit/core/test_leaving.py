@@ -7,7 +7,7 @@ from msgspec import structs
 
 from lvs_dr.core.health import CheckKey, Health
 from lvs_dr.core.kernel import DestinationOp, ServiceKey, ServiceOp, Verb
-from lvs_dr.core.leaving import HANDOVER_SECONDS
+from lvs_dr.core.leaving import HANDOVER_SECONDS, SETTLE_SECONDS
 from lvs_dr.core.objects import ForwardingMethod
 from lvs_dr.core.table import DirectorTableSpec
 from tests.unit.core.plan_cases import CHECK, RIPS, VIPS, Node, destination, director, service, table
@@ -83,10 +83,15 @@ def test_an_unchecked_successor_takes_over_after_its_check() -> None:
     follow(node, after)
     assert node.kernel.destinations[destination(RIP)].weight == 100
     follow(node, after, up(OTHER_RIP))
+    assert node.kernel.destinations[destination(RIP)].weight == 0
+    node.now += SETTLE_SECONDS
+    follow(node, after, up(OTHER_RIP))
     assert set(node.kernel.destinations) == {destination(OTHER_RIP)}
     node = Node()
     follow(node, table(rips=(RIP,), check=CHECK), up(RIP))
     follow(node, after)
+    follow(node, after, {CheckKey(OTHER_RIP, 8443, CHECK): Health.DOWN})
+    node.now += SETTLE_SECONDS
     follow(node, after, {CheckKey(OTHER_RIP, 8443, CHECK): Health.DOWN})
     assert not node.kernel.destinations, "what the user took out must go, also when its successor is dead"
 
@@ -98,6 +103,8 @@ def test_a_successor_is_not_waited_for_without_end() -> None:
     after = table(rips=(OTHER_RIP,), check=CHECK)
     follow(node, after)
     node.now = HANDOVER_SECONDS
+    follow(node, after)
+    node.now += SETTLE_SECONDS
     follow(node, after)
     assert not node.kernel.destinations
 
@@ -111,9 +118,35 @@ def test_a_changed_port_serves_before_the_old_one_goes() -> None:
     assert {key.service for key in node.kernel.destinations} == {service()}
     node.kernel.journal.clear()
     follow(node, moved, up(RIP, OTHER_RIP, port=9443))
+    node.now += SETTLE_SECONDS
+    follow(node, moved, up(RIP, OTHER_RIP, port=9443))
     order = [(type(op), op.verb) for op in node.kernel.journal]
     assert order.index((DestinationOp, Verb.ADD)) < order.index((ServiceOp, Verb.DELETE))
     assert set(node.kernel.services) == {service(port=9443)}
+
+
+def test_who_came_in_at_the_last_moment_is_not_cut_off() -> None:
+    """A connection between the count and the removal, or one not established yet, would be dropped without a word."""
+    node = Node()
+    follow(node, table(), up(RIP, OTHER_RIP))
+    after = table(rips=(RIP,))
+    follow(node, after)
+    assert node.kernel.destinations[destination(OTHER_RIP)].weight == 0, "nobody new"
+    node.kernel.connections[destination(OTHER_RIP)] = 1  # its handshake has ended
+    node.now += SETTLE_SECONDS
+    follow(node, after)
+    assert destination(OTHER_RIP) in node.kernel.destinations
+    node.kernel.connections.clear()
+    follow(node, after)
+    assert set(node.kernel.destinations) == {destination(RIP)}
+
+
+def test_who_wants_no_quiescing_gets_none() -> None:
+    """With quiesceSeconds 0 a removal is at once, as with ipvsadm."""
+    node = Node()
+    follow(node, structs.replace(table(), quiesce_seconds=0))
+    follow(node, structs.replace(table(rips=(RIP,)), quiesce_seconds=0))
+    assert set(node.kernel.destinations) == {destination(RIP)}
 
 
 @pytest.mark.parametrize(
