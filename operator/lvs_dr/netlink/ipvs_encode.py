@@ -40,6 +40,7 @@ _ALL_BITS: Final = 0xFFFF_FFFF
 _NESTED_DESTINATION: Final = CommandAttribute.DESTINATION | 0x8000
 _CACHED_PREFIXES: Final = 16384
 _CACHED_CONFIGURATIONS: Final = 256
+_CACHED_BODIES: Final = 16384
 _SERVICE: Final = struct.Struct("=I12xBB2xHH")
 """Length of the message, command, version, length and type of the one attribute."""
 _NESTED_SERVICE: Final = CommandAttribute.SERVICE | 0x8000
@@ -58,9 +59,9 @@ _TUNNEL: Final = struct.Struct("=IB3xIH2xIH2x")
 _KEY: Final = struct.Struct(_KEY_FORMAT)
 _UNENCODABLE: Final = (struct.error, OSError, TypeError, ValueError, OverflowError)
 # Plain numbers: the hash of an enum's member, needed for each lookup of a prefix, is a call into Python.
-_NEW_DESTINATION: Final = int(Command.NEW_DESTINATION)
-_SET_DESTINATION: Final = int(Command.SET_DESTINATION)
-_DELETE_DESTINATION: Final = int(Command.DELETE_DESTINATION)
+NEW_DESTINATION: Final = int(Command.NEW_DESTINATION)
+SET_DESTINATION: Final = int(Command.SET_DESTINATION)
+DELETE_DESTINATION: Final = int(Command.DELETE_DESTINATION)
 _htons = socket.htons
 _inet_pton = socket.inet_pton
 _FAMILY = _head(DestinationAttribute.ADDRESS_FAMILY, 2)
@@ -113,22 +114,17 @@ def get_info() -> bytes:
 
 def new_destination(service: ServiceKeyFields, key: DestinationKeyFields, config: DestinationConfigFields) -> bytes:
     """Add a destination; EEXIST when the service has it already."""
-    return _destination(_NEW_DESTINATION, service, key, config)
+    return _destination(NEW_DESTINATION, service, key, config)
 
 
 def set_destination(service: ServiceKeyFields, key: DestinationKeyFields, config: DestinationConfigFields) -> bytes:
     """Replace the configuration of a destination; its connections stay."""
-    return _destination(_SET_DESTINATION, service, key, config)
+    return _destination(SET_DESTINATION, service, key, config)
 
 
 def delete_destination(service: ServiceKeyFields, key: DestinationKeyFields) -> bytes:
     """Remove a destination; the kernel keeps it aside while connections refer to it."""
-    address, port, family = key
-    try:
-        packed = _KEY.pack(_FAMILY, family, _ADDRESS, _inet_pton(family, address), _PORT, _htons(port))
-    except _UNENCODABLE as error:
-        raise UnencodableValue(f"destination {key!r}: {error}") from error
-    return _destination_prefix(_DELETE_DESTINATION, service, _KEY.size) + packed
+    return destination_head(DELETE_DESTINATION, service, _KEY.size) + destination_name(*key)
 
 
 def service_key(key: ServiceKeyFields) -> bytes:
@@ -192,8 +188,11 @@ def _netmask(family: int, prefix_length: int) -> bytes:
 
 
 @lru_cache(maxsize=_CACHED_PREFIXES)
-def _destination_prefix(command: int, service: ServiceKeyFields, size: int) -> bytes:
-    """Return everything before the first byte that differs between destinations of one service."""
+def destination_head(command: int, service: ServiceKeyFields, size: int) -> bytes:
+    """Return everything before the first byte that differs between destinations of one service.
+
+    `command`: one of NEW_, SET_ and DELETE_DESTINATION. `size`: of what follows, in bytes.
+    """
     named = service_key(service)
     length = ATTRIBUTES_START + len(named) + 4 + size
     return b"".join(
@@ -209,7 +208,22 @@ def _destination_prefix(command: int, service: ServiceKeyFields, size: int) -> b
 def _destination(
     command: int, service: ServiceKeyFields, key: DestinationKeyFields, config: DestinationConfigFields
 ) -> bytes:
-    address, port, family = key
+    body = destination_body(*key, config)
+    return destination_head(command, service, len(body)) + body
+
+
+@lru_cache(maxsize=_CACHED_BODIES)
+def destination_name(address: str, port: int, family: int) -> bytes:
+    """Encode what names a destination in its service; `destination_head` comes before it."""
+    try:
+        return _KEY.pack(_FAMILY, family, _ADDRESS, _inet_pton(family, address), _PORT, _htons(port))
+    except _UNENCODABLE as error:
+        raise UnencodableValue(f"destination {address!r} port {port!r}: {error}") from error
+
+
+@lru_cache(maxsize=_CACHED_BODIES)
+def destination_body(address: str, port: int, family: int, config: DestinationConfigFields) -> bytes:
+    """Encode a destination, which is the same in all services it is in; `destination_head` comes before it."""
     weight, forwarding, upper, lower, tunnel_type, tunnel_port, tunnel_flags = config
     try:
         packed = _DESTINATION.pack(
@@ -221,5 +235,5 @@ def _destination(
                 _TUNNEL_TYPE, tunnel_type, _TUNNEL_PORT, _htons(tunnel_port), _TUNNEL_FLAGS, tunnel_flags
             )
     except _UNENCODABLE as error:
-        raise UnencodableValue(f"destination {key!r} {config!r}: {error}") from error
-    return _destination_prefix(command, service, len(packed)) + packed
+        raise UnencodableValue(f"destination {address!r} port {port!r} {config!r}: {error}") from error
+    return packed
