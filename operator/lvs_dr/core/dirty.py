@@ -55,7 +55,7 @@ def _service(found: DirtySet, before: VirtualService | Invalid | None, after: Vi
     if _claim(before) != _claim(after):
         for each in (before, after):
             if isinstance(each, VirtualService):
-                found.services |= world.services_by_address.get(each.address, frozenset())
+                found.rivals(each.meta.key, each)
                 found.marks(each)
                 if each.meta.key not in world.tables:
                     found.directors(each.director_group)  # they may be keeping a lost table for it
@@ -185,12 +185,12 @@ def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | Non
     found.nodes |= {each.node for each in moved if each.node}
     if kept:
         if before is not None and after is not None and _packets(before) != _packets(after):
-            found.addresses({after.spec.address})  # a port, or a mark, may be free now
+            found.rivals(after.key, before.spec, after.spec)  # a port, or a mark, may be free now
             found.marks(before.spec, after.spec)
         return
     for each in (before, after):
         if each is not None:
-            found.services |= world.services_by_address.get(each.spec.address, frozenset())
+            found.rivals(each.key, each.spec)
             found.marks(each.spec)
             found.directors(each.spec.director_group)
             found.nodes |= world.index.backends_by_address.get(each.spec.address, set())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from lvs_dr.core.contest import claim_of, contesting
 from lvs_dr.core.decisions import Dirty
 from lvs_dr.core.directors import directors
 from lvs_dr.core.indexing import mark_of, selecting
@@ -45,6 +46,11 @@ class DirtySet:
         for address in addresses:
             self.services |= self.world.services_by_address.get(address, frozenset())
             self.services |= self.world.tables_by_address.get(address, frozenset())
+
+    def rivals(self, key: Key, *claims: VirtualService | DirectorTableSpec) -> None:
+        """Add the services that contest a claim of `key`, and all that want a VIP which is now, or no more, a VIP."""
+        self.services |= contesting(self.world, *(claim_of(key, each) for each in claims))
+        self.addresses(each.address for each in claims if len(self.world.tables_by_address.get(each.address, ())) <= 1)
 
     def marks(self, *claimed: VirtualService | DirectorTableSpec) -> None:
         """Add the services that want the same firewall mark."""

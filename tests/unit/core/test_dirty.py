@@ -1,12 +1,15 @@
 """What a change affects: enough (see test_order_between_nodes), and not everything."""
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from lvs_dr.core.decisions import Dirty
+from lvs_dr.core.compile import compile_table
+from lvs_dr.core.decisions import Action, Dirty
 from lvs_dr.core.dirty import affected, members_changed, silence_changed
 from lvs_dr.core.indexing import Kind
 from lvs_dr.core.node import TableException
-from lvs_dr.core.objects import Key, Namespace, Selector
+from lvs_dr.core.objects import Key, Namespace, Port, Selector
 from lvs_dr.core.world import Cluster
 from tests.unit.core.clusters import D1, D2, S1, S2, agent, nodes, serving
 from tests.unit.core.worlds import Objects, group, names, real_server, service
@@ -88,6 +91,41 @@ def test_a_freed_vip_is_offered_to_those_who_wanted_it() -> None:
     objects.remove(Kind.VIRTUAL_SERVICE, "web", "shop")
     dirty = objects.remove(Kind.DIRECTOR_TABLE, "web", "shop")
     assert late.meta.key in dirty.services
+
+
+def test_another_port_of_a_vip_concerns_nobody_else() -> None:
+    """With hundreds of services on one VIP each new one would compile all of them."""
+    objects = serving(*(service(f"v{port}", ports=(Port(port),)) for port in range(1, MANY + 1)))
+    objects.services.clear()
+    assert objects.put(service("new", ports=(Port(99),))).services == {Key("shop", "new")}
+    objects.compile_service(Key("shop", "new"))
+    assert objects.services == {Key("shop", "new")}
+
+
+CLAIMS = st.tuples(
+    st.integers(0, 7),
+    st.sampled_from(["shop"] * 9 + ["bank"]),
+    st.sampled_from(["192.0.2.100"] * 9 + ["192.0.2.101"]),
+    st.sets(st.integers(1, 6), min_size=1, max_size=2),
+    st.sampled_from([True, False, False]),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(CLAIMS, min_size=10, max_size=30))
+def test_who_contests_a_vip_is_asked_again(changes: list[tuple[int, str, str, set[int], bool]]) -> None:
+    """A refused service would stay refused after the one in its way has gone, or serve beside it."""
+    objects = nodes(D1)
+    for at, namespace, address, ports, removed in changes:
+        if removed:
+            objects.remove(Kind.VIRTUAL_SERVICE, f"v{at}", namespace)
+        else:
+            wanted = tuple(Port(port) for port in sorted(ports))
+            objects.put(service(f"v{at}", namespace, address=address, ports=wanted))
+        objects.settle()
+        for key in objects.world.virtual_services:
+            again = compile_table(objects.world, key)
+            assert (again.action, again.accepted) == (Action.KEEP, objects.decisions[key].accepted)
 
 
 def test_silence_concerns_the_nodes_services_and_group() -> None:

@@ -225,11 +225,13 @@ class Objects:
         """Compile until nothing is dirty."""
         for _ in range(most):
             if self.services:
-                self.compile_service(min(self.services))
-                self.services.discard(min(self.services))
+                key = min(self.services)
+                self.services.discard(key)  # what its own write affects comes after
+                self.compile_service(key)
             elif self.nodes:
-                self.compile_lvs_node(min(self.nodes))
-                self.nodes.discard(min(self.nodes))
+                name = min(self.nodes)
+                self.nodes.discard(name)
+                self.compile_lvs_node(name)
             else:
                 return
         raise AssertionError("the controller does not come to rest")
