@@ -15,6 +15,7 @@ from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.plan import Plan, plan
 from lvs_dr.core.table import DirectorTableSpec
+from lvs_dr.core.table_entries import EntriesMemory
 
 # What a plan does not depend on, once nothing is leaving.
 _PASSING = frozenset(("connections", "silent_marks", "ipvs_slots"))
@@ -52,6 +53,7 @@ class Decider:
     def __init__(self) -> None:
         self._situation: Situation | None = None
         self._goal = Desired(writable=False)
+        self._entries = EntriesMemory()
         self._seen: tuple[Desired, KernelState, Plan] | None = None
 
     def decide(self, now: Situation, actual: KernelState, clock: float) -> tuple[Desired, Plan]:
@@ -66,6 +68,7 @@ class Decider:
                 reserved=now.reserved,
                 unreadable=now.unreadable,
                 owner=now.owner,
+                memory=self._entries,
             )
             self._situation = now
         return self._goal, self._plan(self._goal, actual, now.ledger, clock)

@@ -1,19 +1,18 @@
 """Drift: the same change made again and again means that somebody else keeps undoing it."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from lvs_dr.agent.words_settings import describe_setting
 from lvs_dr.core.kernel import (
     AddressOp,
-    DestinationKey,
     DestinationOp,
     Failure,
     GuePortOp,
     Op,
-    RouteKey,
     RouteOp,
     ServiceKey,
     ServiceOp,
@@ -27,14 +26,18 @@ FREE_REPAIRS = 4  # made at once; more within the window and we step back
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
 WINDOW_SECONDS = 120.0  # a repair that held this long was not fought over
+_NO_KIND: Final[type] = type(None)
 
 
-class _Record(msgspec.Struct):
+class _Record(msgspec.Struct, gc=False):
     op: Op
     at: float
     repeats: int = 0
     not_before: float = 0.0
     asked: float = 0.0  # when it was last held back
+
+
+_NOTHING: Final[Mapping[object, _Record]] = {}
 
 
 def describe(op: Op) -> str:
@@ -62,19 +65,26 @@ def service_text(key: ServiceKey) -> str:
 
 
 class Drift:
-    """Counts repairs, and holds back those that another writer keeps undoing."""
+    """Counts repairs, and holds back those that another writer keeps undoing.
+
+    A pass may carry out thousands of operations, of which hardly any is ever fought over: those few are kept apart.
+    """
 
     def __init__(self) -> None:
-        self._records: dict[object, _Record] = {}
+        self._records: dict[type, dict[object, _Record]] = {}  # by kind of operation and key
+        self._fought: dict[tuple[type, object], _Record] = {}  # those that were to wait at some time
+        self._oldest = math.inf  # no record is older
         self.repairs = 0
 
     def admit(self, ops: Iterable[Op], now: float) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
         """Return the operations to carry out, and those to hold back for now."""
+        if not any(now < record.not_before for record in self._fought.values()):
+            return tuple(ops), ()
         admitted: list[Op] = []
         withheld: list[Op] = []
         missing: set[ServiceKey] = set()
         for op in ops:
-            record = self._records.get(_identity(op))
+            record = self._records.get(type(op), _NOTHING).get(op.key)
             late = record is not None and record.op == op and now < record.not_before
             late = late or (isinstance(op, DestinationOp) and op.key.service in missing)
             if late and isinstance(op, ServiceOp):
@@ -87,23 +97,38 @@ class Drift:
     def applied(self, ops: Sequence[Op], failures: Sequence[Failure], repairs: frozenset[Op], now: float) -> None:
         """Note what was carried out. `repairs`: what the plan knows to have been lost."""
         refused = {failure.op for failure in failures}
+        self._oldest = min(self._oldest, now)
+        kind, records = _NO_KIND, dict[object, _Record]()
         for op in ops:
-            if op in refused:
+            if refused and op in refused:
                 continue  # a refused change is a failure, told as such
-            record = self._records.get(_identity(op))
-            again = record is not None and record.op == op
-            if again or op in repairs:
-                self.repairs += 1
-            if record is None or not again:
-                self._records[_identity(op)] = _Record(op, now)
+            if type(op) is not kind:
+                kind = type(op)
+                records = self._records.setdefault(kind, {})
+            fresh = _Record(op, now)
+            record = records.setdefault(op[1], fresh)
+            if record is fresh or record.op != op:
+                if repairs and op in repairs:
+                    self.repairs += 1
+                if record is not fresh:
+                    records[op[1]] = fresh
+                    self._fought.pop((kind, op[1]), None)
                 continue
-            record.repeats = record.repeats + 1 if now - record.at < WINDOW_SECONDS else 1
-            record.at = now
-            excess = record.repeats - FREE_REPAIRS
-            if excess >= 0 and is_shared(op.key):
-                record.not_before = math.inf  # it has another owner: until the wish changes
-            elif excess >= 0:
-                record.not_before = now + min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(excess, 10))
+            self.repairs += 1
+            self._repeated(record, now)
+
+    def _repeated(self, record: _Record, now: float) -> None:
+        record.repeats = record.repeats + 1 if now - record.at < WINDOW_SECONDS else 1
+        record.at = now
+        excess = record.repeats - FREE_REPAIRS
+        if excess < 0:
+            return
+        key = record.op.key
+        self._fought[type(record.op), key] = record
+        if is_shared(key):
+            record.not_before = math.inf  # it has another owner: until the wish changes
+        else:
+            record.not_before = now + min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(excess, 10))
 
     def contested(self, now: float) -> tuple[str, ...]:
         """Return what is fought over, in words, sorted; entries that nobody fights over are forgotten."""
@@ -111,24 +136,31 @@ class Drift:
 
     def contested_at(self, now: float) -> dict[str, tuple[str, ...]]:
         """Return the same by VIP; "" where it is no single VIP's (settings, firewall marks)."""
-        for identity in [
-            key for key, record in self._records.items() if now - max(record.at, record.asked) > WINDOW_SECONDS
-        ]:
-            del self._records[identity]
+        if now - self._oldest > WINDOW_SECONDS:
+            self._forget(now)
         found: dict[str, list[str]] = {}
-        for record in self._records.values():
+        for record in self._fought.values():
             if record.repeats > FREE_REPAIRS and not is_shared(record.op.key):
                 found.setdefault(_address(record.op), []).append(describe(record.op))
         return {address: tuple(sorted(words)) for address, words in sorted(found.items())}
 
     def conflicts(self) -> tuple[str, ...]:
         """Return the shared settings that were given up because somebody else keeps setting them, in words, sorted."""
-        found = [record for record in self._records.values() if record.not_before == math.inf]
+        found = [record for record in self._fought.values() if record.not_before == math.inf]
         return tuple(sorted(describe(record.op) for record in found))
 
-
-def _identity(op: Op) -> tuple[type, DestinationKey | RouteKey | object]:
-    return type(op), op.key
+    def _forget(self, now: float) -> None:
+        """Forget what was neither carried out nor asked for lately."""
+        last = {
+            (kind, key): max(record.at, record.asked)
+            for kind, records in self._records.items()
+            for key, record in records.items()
+        }
+        for (kind, key), at in last.items():
+            if now - at > WINDOW_SECONDS:
+                del self._records[kind][key]
+                self._fought.pop((kind, key), None)
+        self._oldest = min((at for at in last.values() if now - at <= WINDOW_SECONDS), default=math.inf)
 
 
 def _address(op: Op) -> str:

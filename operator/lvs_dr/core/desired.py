@@ -7,15 +7,13 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from lvs_dr.core.arp_settings import ARP_RULES, SysctlRule, silent
-from lvs_dr.core.health import CheckKey, Health, HealthView
+from lvs_dr.core.health import CheckKey, HealthView
 from lvs_dr.core.ipvs_table import (
     AF_INET,
     AF_INET6,
     Served,
-    destination_config,
     family,
     served,
-    service_config,
 )
 from lvs_dr.core.kernel import (
     AddressConfig,
@@ -30,10 +28,10 @@ from lvs_dr.core.kernel import (
 )
 from lvs_dr.core.ledger import Ledger, ServiceNote
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
-from lvs_dr.core.objects import OnFailure
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.settings import Settings, settings
 from lvs_dr.core.table import DirectorTableSpec
+from lvs_dr.core.table_entries import EntriesMemory, table_entries
 from lvs_dr.core.tunnels import Ends, ends
 
 LOOPBACK: Final = "lo"
@@ -87,25 +85,24 @@ def desired(
     reserved: Mapping[str, str],
     unreadable: frozenset[str] = frozenset(),
     owner: str = "",
+    memory: EntriesMemory | None = None,
 ) -> Desired:
     """Return what the kernel must hold.
 
     `tables`: the last good ones, by namespace/name. `held`: VIPs the speaker holds now. `reserved`:
     addresses that can be no VIP here, with what they are (`reserved_addresses`). `unreadable`: VIPs of tables
     that need features this agent does not have and of which it has no older version. `owner`: who else sets IPVS's
-    settings on this node (`other_owner`).
+    settings on this node (`other_owner`). `memory`: what the call before made of the tables.
     """
     if not spec.decided or spec.paused:
         return Desired(writable=False, held=held)
     ours = _known_addresses(ledger)
-    refusals: list[Refusal] = []
-    backend: list[str] = []
-    for address in spec.backend_addresses:
-        if address in reserved and address not in ours:
-            refusals.append(Refusal(Reason.RESERVED_ADDRESS, _reserved_text(address, reserved[address]), address))
-        else:
-            backend.append(address)
-    builder = _Tables(health)
+    refused = [address for address in spec.backend_addresses if address in reserved and address not in ours]
+    backend = [address for address in spec.backend_addresses if address not in refused]
+    refusals = [Refusal(Reason.RESERVED_ADDRESS, _reserved_text(one, reserved[one]), one) for one in refused]
+    memory = memory or EntriesMemory()
+    memory.follow(tables, health)
+    builder = _Tables(memory, health)
     left_alone = set(unreadable)
     # A node that is a real server of a VIP balances it only while it holds it: two such nodes would send a
     # packet back and forth until its TTL ends.
@@ -193,7 +190,8 @@ def reserved_addresses(interfaces: Iterable[InterfaceReport], next_hops: Iterabl
 class _Tables:
     """Collects the IPVS entries of tables."""
 
-    def __init__(self, health: HealthView) -> None:
+    def __init__(self, memory: EntriesMemory, health: HealthView) -> None:
+        self._memory = memory
         self._health = health
         self._owner: dict[ServiceKey, str] = {}
         self.services: dict[ServiceKey, ServiceConfig] = {}
@@ -203,46 +201,34 @@ class _Tables:
         self.awaited: set[DestinationKey] = set()
         self.failed: set[DestinationKey] = set()
 
-    def add(self, name: str, table: DirectorTableSpec) -> Iterable[Refusal]:
+    def add(self, name: str, table: DirectorTableSpec) -> list[Refusal]:
         """Add one table; a port or mark that another table has already is left to that one."""
-        config, note = service_config(table), ServiceNote(table.address, table.quiesce_seconds)
-        entries = [(entry, destination_config(entry)) for entry in table.destinations]
-        pending = [(entry, destination_config(entry)) for entry in table.pending]
-        for one in served(table):
-            key = one.service
-            if key in self._owner:
+        services, entries = self._memory.of(name, table)
+        refusals: list[Refusal] = []
+        claimed = dict.fromkeys(entries.services, name)
+        if len(services) != len(claimed) or not self._owner.keys().isdisjoint(claimed):
+            free: list[Served] = []
+            claimed = {}
+            for one in services:
+                key = one.service
+                owner = claimed.get(key) or self._owner.get(key)
+                if owner is None:
+                    claimed[key] = name
+                    free.append(one)
+                    continue
                 reason = Reason.MARK_CLAIMED if key.mark else Reason.PORT_CLAIMED
-                message = f"{table.address} {one.text} belongs to {self._owner[key]}"
-                yield Refusal(reason, message, table.address, name)
-                continue
-            self._owner[key] = name
-            self.services[key] = config
-            self.notes[key] = note
-            for entry, setting in entries:
-                found = DestinationKey(key, entry.address, one.target_port)
-                if self._destination(table, one, found, setting) is Health.UNKNOWN:
-                    self.uncertain.add(found)
-                    self.awaited.add(found)
-            for entry, setting in pending:
-                found = DestinationKey(key, entry.address, one.target_port)
-                if self._destination(table, one, found, setting) is not None:
-                    self.uncertain.add(found)
-
-    def _destination(
-        self, table: DirectorTableSpec, one: Served, key: DestinationKey, setting: DestinationConfig
-    ) -> Health | None:
-        """Add a destination and return its health; None: it has failed and is not wanted."""
-        check = table.health_check
-        health = Health.UP
-        if check is not None and one.check_port:
-            health = self._health.get(CheckKey(key.address, one.check_port, check), Health.UNKNOWN)
-        if health is Health.DOWN:
-            if table.on_failure is OnFailure.REMOVE:
-                self.failed.add(key)
-                return None
-            setting = setting._replace(weight=0)
-        self.destinations[key] = setting
-        return health
+                message = f"{table.address} {one.text} belongs to {owner}"
+                refusals.append(Refusal(reason, message, table.address, name))
+            entries = table_entries(table, free, self._health)
+        self._owner.update(claimed)
+        # From mapping to mapping and from set to set: no key is hashed again.
+        self.services.update(entries.services)
+        self.destinations.update(entries.destinations)
+        self.notes.update(entries.notes)
+        self.uncertain.update(entries.uncertain)
+        self.awaited.update(entries.awaited)
+        self.failed.update(entries.failed)
+        return refusals
 
 
 def _arp_rules(backend: Iterable[str]) -> dict[SysctlKey, SysctlRule]:

@@ -98,9 +98,17 @@ def service_config(table: DirectorTableSpec) -> ServiceConfig:
     )
 
 
+@lru_cache(maxsize=4096)
+def _direct(weight: int, upper: int, lower: int) -> DestinationConfig:
+    """Return how a destination by direct routing is set: few values, thousands of destinations that have them."""
+    return DestinationConfig(weight, int(Forwarding.DIRECT_ROUTING), upper, lower)
+
+
 def destination_config(entry: TableDestination) -> DestinationConfig:
     """Return how a destination is set while it is healthy."""
     tunnel = entry.tunnel
+    if entry.forwarding is ForwardingMethod.DIRECT_ROUTING:
+        return _direct(entry.weight, entry.upper, entry.lower)
     if entry.forwarding is not ForwardingMethod.TUNNEL or tunnel is None:
         return DestinationConfig(entry.weight, int(_FORWARDING[entry.forwarding]), entry.upper, entry.lower)
     return DestinationConfig(

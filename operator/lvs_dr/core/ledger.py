@@ -4,8 +4,9 @@ Kernel entries carry no owner, so this is the only proof of what is ours. It is 
 announces; an entry that never made it into the kernel does no harm. After a reboot nothing of it is true.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from msgspec import Struct
@@ -89,7 +90,7 @@ class DrainRecord(Struct, frozen=True, omit_defaults=True):
     serving: bool = False
 
 
-class Ledger(Struct, frozen=True, omit_defaults=True):
+class Ledger(Struct, frozen=True, omit_defaults=True, dict=True):
     """What is ours in this boot of the kernel; every tuple is sorted by key."""
 
     boot_id: str
@@ -111,6 +112,16 @@ class Ledger(Struct, frozen=True, omit_defaults=True):
     held: tuple[AddressKey, ...] = ()  # added by the speaker to the director's interface
     adopted_held: tuple[AddressKey, ...] = ()  # found there and taken over: stays when it is released
 
+    @cached_property
+    def own_services(self) -> frozenset[ServiceKey]:
+        """The services as a set: hashing thousands of keys costs more than most that is done with them."""
+        return frozenset(self.services)
+
+    @cached_property
+    def own_destinations(self) -> frozenset[DestinationKey]:
+        """The destinations as a set."""
+        return frozenset(self.destinations)
+
     @property
     def holds_nothing(self) -> bool:
         """Tell whether nothing in the kernel is, or might be, ours or changed by us."""
@@ -131,11 +142,35 @@ def usual_note(key: ServiceKey) -> ServiceNote:
     return ServiceNote(key.address)
 
 
-def listing(keys: AbstractSet[K], before: tuple[K, ...]) -> tuple[K, ...]:
-    """Return keys as the ledger lists them; the very same listing where nothing changed, for that is told fastest."""
-    if len(keys) == len(before) and all(key in keys for key in before):
+def listing(
+    keys: AbstractSet[K],
+    before: tuple[K, ...],
+    known: frozenset[K],
+    in_order: Callable[[Iterable[K]], Iterable[K]] = sorted,  # type: ignore[assignment]
+) -> tuple[K, ...]:
+    """Return keys as the ledger lists them; the very same listing where nothing changed, for that is told fastest.
+
+    `known`: the set of `before`.
+    """
+    if keys is known or keys == known:
         return before
-    return tuple(sorted(keys))  # type: ignore[type-var]
+    return tuple(in_order(keys))
+
+
+def in_order(keys: Iterable[DestinationKey]) -> list[DestinationKey]:
+    """Return destinations sorted: service by service, as most comparisons would be of one service with itself."""
+    groups: dict[ServiceKey, list[DestinationKey]] = {}
+    for key in keys:
+        group = groups.get(key[0])
+        if group is None:
+            groups[key[0]] = [key]
+        else:
+            group.append(key)
+    found: list[DestinationKey] = []
+    for service in sorted(groups):
+        groups[service].sort()
+        found += groups[service]
+    return found
 
 
 def ledger_for(boot_id: str, stored: Ledger | None) -> Ledger:

@@ -10,6 +10,7 @@ then destinations leave, and last the services (of another port, or a firewall m
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import chain
 from typing import Final
 
 from lvs_dr.core.kernel import (
@@ -39,13 +40,25 @@ def ordered(
     `restored` settings are put back; `replaced` services leave a VIP that others go on serving.
     """
     listed = tuple(ops)
-    leaving = {op.key for op in listed if isinstance(op, ServiceOp) and op.verb is Verb.DELETE} - replaced
-    return tuple(sorted(listed, key=lambda op: _rank(op, leaving, restored)))  # sorted() is stable
+    delete = Verb.DELETE
+    leaving = {op[1] for op in listed if op[0] is delete and isinstance(op, ServiceOp)} - replaced
+    ranks: list[list[Op]] = [[] for _ in range(_LAST + 1)]
+    serving, quiet = ranks[_SERVING].append, ranks[_QUIET].append
+    for op in listed:
+        # Thousands of these, the others are few.
+        if type(op) is DestinationOp and op[2] is not None and op[0] is not delete:
+            (serving if op[2][0] > 0 else quiet)(op)
+        else:
+            ranks[_rank(op, leaving, restored)].append(op)
+    return tuple(chain.from_iterable(ranks))
 
 
 # GUE: a packet that was taken apart needs the tunnel device, so the port opens last and closes first.
 _TAKING_AWAY: Final[Mapping[type, int]] = {AddressOp: 2, RouteOp: 3, GuePortOp: 4, TunnelOp: 5}
 _PUT_BACK: Final = 6
+_SERVING: Final = 13
+_QUIET: Final = 14
+_LAST: Final = 16
 _BUILDING_UP: Final[Mapping[type, int]] = {
     SysctlOp: 7, TimeoutOp: 7, RouteOp: 8, TunnelOp: 9, GuePortOp: 10, AddressOp: 11
 }  # fmt: skip
@@ -56,9 +69,9 @@ def _rank(op: Op, leaving: AbstractSet[ServiceKey], restored: frozenset[Op]) -> 
     if isinstance(op, DestinationOp):
         if removing:
             return 0 if op.key.service in leaving else 15
-        return 13 if op.config is None or op.config.weight > 0 else 14
+        return _SERVING if op.config is None or op.config.weight > 0 else _QUIET
     if isinstance(op, ServiceOp):
-        return (1 if op.key in leaving else 16) if removing else 12
+        return (1 if op.key in leaving else _LAST) if removing else 12
     if isinstance(op, SysctlOp | TimeoutOp) and op in restored:
         return _PUT_BACK
     return (_TAKING_AWAY if removing else _BUILDING_UP)[type(op)]

@@ -27,7 +27,7 @@ from lvs_dr.core.kernel import (
     TunnelKey,
     Verb,
 )
-from lvs_dr.core.ledger import Ledger, SysctlRecord, listing
+from lvs_dr.core.ledger import Ledger, SysctlRecord, in_order, listing
 from lvs_dr.core.node_order import ordered
 from lvs_dr.core.settings import kept, plan_timeouts
 from lvs_dr.core.tunnels import plan_tunnels
@@ -91,9 +91,9 @@ def plan(
     repairs |= {op for op in timeouts if known_timeouts.get(op.key) == op.seconds}
     written = replace(
         ledger,
-        services=listing(services.ours, ledger.services),
+        services=listing(services.ours, ledger.services, ledger.own_services),
         adopted_services=tuple(sorted(services.adopted.items())),
-        destinations=listing(destinations.ours, ledger.destinations),
+        destinations=listing(destinations.ours, ledger.destinations, ledger.own_destinations, in_order),
         adopted_destinations=tuple(sorted(destinations.adopted.items())),
         addresses=tuple(sorted(addresses.ours)),
         adopted_addresses=tuple(sorted(addresses.adopted.items())),

@@ -6,7 +6,7 @@ The keys and configurations of `core.kernel` have the fields of the codec's own,
 import errno
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from lvs_dr.agent.kernel.errors import KernelError, ipvs_failure, ipvs_missing
@@ -32,7 +32,9 @@ IpvsOp = ServiceOp | DestinationOp
 
 _AF_INET: Final = 2
 _AF_INET6: Final = 10
-_ADD: Final = Verb.ADD
+_NEW: Final = ipvs_encode.NEW_DESTINATION
+_SET: Final = ipvs_encode.SET_DESTINATION
+_DELETE: Final = ipvs_encode.DELETE_DESTINATION
 _TCP: Final = 6
 _SCTP: Final = 132
 _RETRY_SECONDS: Final = 30.0  # asking for the family starts modprobe: not in every pass
@@ -97,15 +99,7 @@ class Ipvs:
             return _all_failed(ops, error)
         if socket is None:
             return [failure for failure in map(ipvs_missing, ops) if failure is not None]
-        messages: list[bytes] = []
-        sent: list[IpvsOp] = []
-        failures: list[Failure] = []
-        for op in ops:
-            try:
-                messages.append(encode(op))
-                sent.append(op)
-            except UnencodableValue as error:
-                failures.append(Failure(op, errno.EINVAL, Reason.KERNEL_REFUSED, str(error)))
+        messages, sent, failures = _encoded(ops)
         try:
             refused = socket.transact(messages) if messages else {}
         except NetlinkFailure as error:
@@ -140,17 +134,52 @@ class Ipvs:
 
 def encode(op: IpvsOp) -> bytes:
     """Return the netlink message of an operation. Raises UnencodableValue."""
-    if isinstance(op, ServiceOp):
-        return _encode_service(op)
-    verb, (service, address, port), config = op  # thousands of these: no attribute is looked up twice
-    destination = (address, port, _AF_INET6 if ":" in address else _AF_INET)
-    if config is not None and verb is _ADD:
-        return ipvs_encode.new_destination(service, destination, config)
-    if verb is Verb.DELETE:
-        return ipvs_encode.delete_destination(service, destination)
-    if config is None:
-        raise UnencodableValue(f"{verb} of destination {op.key} without a configuration")
-    return ipvs_encode.set_destination(service, destination, config)
+    return encode_all((op,))[0]
+
+
+def encode_all(ops: Iterable[IpvsOp]) -> list[bytes]:
+    """Return the netlink messages of operations. Raises UnencodableValue."""
+    messages: list[bytes] = []
+    append, add, delete = messages.append, Verb.ADD, Verb.DELETE  # thousands: nothing is looked up or hashed twice
+    make_head, make_body = ipvs_encode.destination_head, ipvs_encode.destination_body
+    last_service, last_verb, last_size, head = None, None, 0, b""
+    for op in ops:
+        if isinstance(op, ServiceOp):
+            append(_encode_service(op))
+            continue
+        verb, (service, address, port), config = op
+        family = _AF_INET6 if ":" in address else _AF_INET
+        if verb is delete:
+            body = ipvs_encode.destination_name(address, port, family)
+        elif config is not None:
+            body = make_body(address, port, family, config)
+        else:
+            raise UnencodableValue(f"{verb} of destination {op.key} without a configuration")
+        size = len(body)
+        if service is not last_service or verb is not last_verb or size != last_size:
+            last_service, last_verb, last_size = service, verb, size
+            command = _NEW if verb is add else _DELETE if verb is delete else _SET
+            head = make_head(command, service, size)
+        append(head + body)
+    return messages
+
+
+def _encoded(ops: Sequence[IpvsOp]) -> tuple[list[bytes], Sequence[IpvsOp], list[Failure]]:
+    """Return the messages, the operations they are of, and those that cannot be said in a message."""
+    try:
+        return encode_all(ops), ops, []
+    except UnencodableValue:
+        pass  # one by one, to find out which
+    messages: list[bytes] = []
+    sent: list[IpvsOp] = []
+    failures: list[Failure] = []
+    for op in ops:
+        try:
+            messages.append(encode(op))
+            sent.append(op)
+        except UnencodableValue as error:
+            failures.append(Failure(op, errno.EINVAL, Reason.KERNEL_REFUSED, str(error)))
+    return messages, sent, failures
 
 
 def _encode_service(op: ServiceOp) -> bytes:
