@@ -43,10 +43,10 @@ test-tools:
 	@$(LAB) tools --with keepalived
 test-e2e:
 	@LVS_REQUIRE_ALL=1 $(PYTEST) tests/e2e -v --durations=5 $(call NAMED,e2e)
+	@PYTHON_VENV=$(VENV) bash tests/unit-on-each-interpreter $(INTERPRETERS) $(call NAMED,unit)
 test-rest:
 	@LVS_REQUIRE_ALL=1 $(PYTEST) tests/api tests/contract tests/kernel --durations=5 $(call NAMED,real)
 	@$(PYTEST) tests/unit -q $(call NAMED,unit)
-	@PYTHON_VENV=$(VENV) bash tests/unit-on-each-interpreter $(INTERPRETERS) $(call NAMED,unit)
 
 check: $(VENV)/ready ## Lint, types, layers, generated files
 	@$(BIN)/ruff format --check .
