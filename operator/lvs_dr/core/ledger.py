@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from lvs_dr.core.borrowed import Borrowed
 from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
@@ -38,45 +39,8 @@ class ServiceNote(NamedTuple):
     quiesce_seconds: int = QUIESCE_SECONDS
 
 
-EARLIER = 8  # values of ours that are remembered of one setting
-
-
-class SysctlRecord(Struct, frozen=True):
-    """A sysctl that is ours for a while. `earlier`: what we wanted before, and may still be in the kernel."""
-
-    key: SysctlKey
-    found: str
-    ours: str
-    earlier: tuple[str, ...] = ()
-
-    def wanting(self, value: str) -> "SysctlRecord":
-        """Return the record for another value of ours."""
-        if value == self.ours:
-            return self
-        return replace(self, ours=value, earlier=(*self.earlier, self.ours)[-EARLIER:])
-
-    def is_ours(self, value: str | None) -> bool:
-        """Tell whether the kernel's value is one that we set."""
-        return value == self.ours or value in self.earlier
-
-
-class TimeoutRecord(Struct, frozen=True):
-    """A timeout of IPVS that is ours for a while, in seconds; as SysctlRecord."""
-
-    key: TimeoutKey
-    found: int
-    ours: int
-    earlier: tuple[int, ...] = ()
-
-    def wanting(self, value: int) -> "TimeoutRecord":
-        """Return the record for another value of ours."""
-        if value == self.ours:
-            return self
-        return replace(self, ours=value, earlier=(*self.earlier, self.ours)[-EARLIER:])
-
-    def is_ours(self, value: int | None) -> bool:
-        """Tell whether the kernel's value is one that we set."""
-        return value == self.ours or value in self.earlier
+SysctlRecord = Borrowed[SysctlKey, str]
+TimeoutRecord = Borrowed[TimeoutKey, int]  # seconds
 
 
 class DrainRecord(Struct, frozen=True, omit_defaults=True):

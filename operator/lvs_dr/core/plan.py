@@ -6,6 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from lvs_dr.core.arp_settings import DECISIVE, SysctlRule
+from lvs_dr.core.borrowed import borrow
 from lvs_dr.core.desired import LOOPBACK, Desired
 from lvs_dr.core.diff import Changes, diff
 from lvs_dr.core.ipvs_plan import ipvs_changes
@@ -151,25 +152,11 @@ def _sysctls(
     wanted: Mapping[SysctlKey, SysctlRule], actual: Mapping[SysctlKey, str], recorded: tuple[SysctlRecord, ...]
 ) -> tuple[list[SysctlOp], list[SysctlOp], tuple[SysctlRecord, ...]]:
     """Return what to set, what to put back, and what the ledger must say of them."""
-    records = {record.key: record for record in recorded}
-    to_set: list[SysctlOp] = []
-    for key, rule in wanted.items():
-        found = actual.get(key)
-        if found is None:
-            continue
-        known = records.get(key)
-        records[key] = known.wanting(rule.value) if known else SysctlRecord(key, found, rule.value)
-        if not rule.accepts(found):
-            to_set.append(SysctlOp(Verb.SET, key, rule.value))
-    restore: list[SysctlOp] = []
-    for key, record in list(records.items()):
-        if key in wanted:
-            continue
-        if record.is_ours(actual.get(key)) and actual[key] != record.found:
-            restore.append(SysctlOp(Verb.SET, key, record.found))
-        else:
-            del records[key]
-    return to_set, restore, tuple(records[key] for key in sorted(records))
+    values = {key: rule.value for key, rule in wanted.items()}
+    found = borrow(values, actual, recorded, lambda key, value: wanted[key].accepts(value))
+    to_set = [SysctlOp(Verb.SET, key, value) for key, value in found.to_set]
+    restore = [SysctlOp(Verb.SET, key, value) for key, value in found.to_restore]
+    return to_set, restore, found.records
 
 
 def _foreign(

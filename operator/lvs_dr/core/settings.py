@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from lvs_dr.core.arp_settings import SysctlRule
+from lvs_dr.core.borrowed import borrow
 from lvs_dr.core.kernel import KernelState, SysctlKey, SysctlOp, TimeoutKey, TimeoutOp, Verb
 from lvs_dr.core.ledger import SysctlRecord, TimeoutRecord
 from lvs_dr.core.node import DirectorSettings
@@ -168,27 +169,13 @@ def plan_timeouts(
 
     Where the settings have an owner nothing is put back either: he may have set the same value as we.
     """
-    records = {} if owner else {record.key: record for record in recorded}
+    kept_records = () if owner else tuple(sorted(recorded, key=lambda record: record.key))
     if not actual:  # IPVS was not read, or is not there
-        return [], [], tuple(records[key] for key in sorted(records))
-    to_set: list[TimeoutOp] = []
-    for key, seconds in wanted.items():
-        found = actual.get(key)
-        if found is None:
-            continue
-        known = records.get(key)
-        records[key] = known.wanting(seconds) if known else TimeoutRecord(key, found, seconds)
-        if found != seconds:
-            to_set.append(TimeoutOp(Verb.SET, key, seconds))
-    restore: list[TimeoutOp] = []
-    for key, record in list(records.items()):
-        if key in wanted:
-            continue
-        if record.is_ours(actual.get(key)) and actual[key] != record.found:
-            restore.append(TimeoutOp(Verb.SET, key, record.found))
-        else:
-            del records[key]
-    return to_set, restore, tuple(records[key] for key in sorted(records))
+        return [], [], kept_records
+    found = borrow(wanted, actual, kept_records)
+    to_set = [TimeoutOp(Verb.SET, key, seconds) for key, seconds in found.to_set]
+    restore = [TimeoutOp(Verb.SET, key, seconds) for key, seconds in found.to_restore]
+    return to_set, restore, found.records
 
 
 def kept(records: Collection[SysctlRecord], owner: str) -> tuple[SysctlRecord, ...]:
