@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from lvs_dr.agent.kernel.errors import KernelError, ipvs_failure, ipvs_missing
+from lvs_dr.agent.kernel.family import Family
 from lvs_dr.core.kernel import (
     DestinationConfig,
     DestinationKey,
@@ -22,7 +23,7 @@ from lvs_dr.core.kernel import (
 )
 from lvs_dr.core.reasons import Reason
 from lvs_dr.netlink import ipvs, ipvs_decode, ipvs_encode
-from lvs_dr.netlink.errors import FamilyMissing, NetlinkFailure, SocketUnusable, UnencodableValue
+from lvs_dr.netlink.errors import NetlinkFailure, UnencodableValue
 from lvs_dr.netlink.ipvs_dump import TableReader
 from lvs_dr.netlink.socket import GenericNetlinkSocket
 
@@ -37,7 +38,6 @@ _SET: Final = ipvs_encode.SET_DESTINATION
 _DELETE: Final = ipvs_encode.DELETE_DESTINATION
 _TCP: Final = 6
 _SCTP: Final = 132
-_RETRY_SECONDS: Final = 30.0  # asking for the family starts modprobe: not in every pass
 
 
 class IpvsState:
@@ -59,18 +59,15 @@ class Ipvs:
         open_socket: Callable[[], GenericNetlinkSocket] = lambda: GenericNetlinkSocket(ipvs.FAMILY_NAME),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._open_socket = open_socket
-        self._clock = clock
-        self._socket: GenericNetlinkSocket | None = None
+        self._family = Family(open_socket, clock, lambda error: log.warning("%s", error))
         self._reader = TableReader(ServiceKey, ServiceConfig, DestinationKey, DestinationConfig)
         self._slots = 0
-        self._missing_until = float("-inf")
 
     def read(self) -> IpvsState:
         """Read all services and destinations; a kernel without IPVS has none. Raises KernelError."""
         state = IpvsState()
         try:
-            socket = self._connect()
+            socket = self._family.socket()
             if socket is None:
                 return state
             if not self._slots:  # fixed when ip_vs is loaded
@@ -87,14 +84,14 @@ class Ipvs:
                         key, messages, state.destinations, state.connections, inactive_too=inactive_too
                     )
         except NetlinkFailure as error:
-            self._forget_broken(error)
+            self._family.failed(error)
             raise KernelError(errno.EIO, f"IPVS cannot be read: {error}") from error
         return state
 
     def apply(self, ops: Sequence[IpvsOp]) -> list[Failure]:
         """Carry out operations in one batch and return those that were refused."""
         try:
-            socket = self._connect()
+            socket = self._family.socket()
         except NetlinkFailure as error:
             return _all_failed(ops, error)
         if socket is None:
@@ -103,7 +100,7 @@ class Ipvs:
         try:
             refused = socket.transact(messages) if messages else {}
         except NetlinkFailure as error:
-            self._forget_broken(error)
+            self._family.failed(error)
             return failures + _all_failed(sent, error)
         for position, refusal in sorted(refused.items()):
             failure = ipvs_failure(sent[position], refusal.code)
@@ -113,23 +110,7 @@ class Ipvs:
 
     def close(self) -> None:
         """Close the socket."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-    def _connect(self) -> GenericNetlinkSocket | None:
-        """Return the socket; None where the kernel has no IPVS."""
-        if self._socket is None and self._clock() >= self._missing_until:
-            try:
-                self._socket = self._open_socket()
-            except FamilyMissing as error:
-                self._missing_until = self._clock() + _RETRY_SECONDS
-                log.warning("%s", error)
-        return self._socket
-
-    def _forget_broken(self, error: NetlinkFailure) -> None:
-        if isinstance(error, SocketUnusable):
-            self.close()
+        self._family.close()
 
 
 def encode(op: IpvsOp) -> bytes:

@@ -3,18 +3,16 @@
 import errno
 import time
 from collections.abc import Callable
-from typing import Final
 
 from lvs_dr.agent.kernel.errors import KernelError, timeout_failure
+from lvs_dr.agent.kernel.family import Family
 from lvs_dr.core.kernel import Failure, TimeoutKey, TimeoutOp
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.settings import TCP, TCP_FIN, UDP
-from lvs_dr.netlink.errors import FamilyMissing, NetlinkError, NetlinkFailure, SocketUnusable, UnencodableValue
+from lvs_dr.netlink.errors import NetlinkError, NetlinkFailure, UnencodableValue
 from lvs_dr.netlink.ipvs import FAMILY_NAME
 from lvs_dr.netlink.ipvs_config import Timeouts, get_config, parse_config, set_config
 from lvs_dr.netlink.socket import GenericNetlinkSocket
-
-_RETRY_SECONDS: Final = 30.0  # asking for the family starts modprobe: not in every pass
 
 
 class IpvsTimeouts:
@@ -25,20 +23,17 @@ class IpvsTimeouts:
         open_socket: Callable[[], GenericNetlinkSocket] = lambda: GenericNetlinkSocket(FAMILY_NAME),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._open_socket = open_socket
-        self._clock = clock
-        self._socket: GenericNetlinkSocket | None = None
-        self._missing_until = float("-inf")
+        self._family = Family(open_socket, clock)
 
     def read(self) -> dict[TimeoutKey, int]:
         """Return the timeouts in seconds; none on a kernel without IPVS. Raises KernelError."""
         try:
-            socket = self._connect()
+            socket = self._family.socket()
             if socket is None:
                 return {}
             found = parse_config(socket.request(get_config()))
         except NetlinkFailure as error:
-            self._forget_broken(error)
+            self._family.failed(error)
             raise KernelError(errno.EIO, f"the timeouts of IPVS cannot be read: {error}") from error
         return {key: seconds for key, seconds in zip((TCP, TCP_FIN, UDP), found, strict=True) if seconds}
 
@@ -46,7 +41,7 @@ class IpvsTimeouts:
         """Set one timeout; the others stay as they are."""
         values = {key: op.seconds if key == op.key else 0 for key in (TCP, TCP_FIN, UDP)}
         try:
-            socket = self._connect()
+            socket = self._family.socket()
             if socket is None:
                 return timeout_failure(op, errno.ENOENT)
             refused = socket.transact([set_config(Timeouts(*values.values()))])
@@ -55,25 +50,10 @@ class IpvsTimeouts:
         except NetlinkError as error:
             return timeout_failure(op, error.code)
         except NetlinkFailure as error:
-            self._forget_broken(error)
+            self._family.failed(error)
             return Failure(op, errno.EIO, Reason.KERNEL_REFUSED, f"IPVS did not answer: {error}")
         return timeout_failure(op, refused[0].code) if refused else None
 
     def close(self) -> None:
         """Close the socket."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-    def _connect(self) -> GenericNetlinkSocket | None:
-        """Return the socket; None where the kernel has no IPVS."""
-        if self._socket is None and self._clock() >= self._missing_until:
-            try:
-                self._socket = self._open_socket()
-            except FamilyMissing:
-                self._missing_until = self._clock() + _RETRY_SECONDS
-        return self._socket
-
-    def _forget_broken(self, error: NetlinkFailure) -> None:
-        if isinstance(error, SocketUnusable):
-            self.close()
+        self._family.close()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from lvs_dr.agent.kernel.errors import KernelError, describe, gue_failure, tunnel_failure
+from lvs_dr.agent.kernel.family import Family
 from lvs_dr.agent.kernel.route_request import NLM_F_EXCLUSIVE_CREATE, ask, change
 from lvs_dr.agent.kernel.sysctl import Sysctls
 from lvs_dr.core.kernel import (
@@ -31,10 +32,8 @@ from lvs_dr.core.reasons import Reason
 from lvs_dr.core.tunnels import NAME_PREFIX
 from lvs_dr.netlink import fou, tunnel_links
 from lvs_dr.netlink.errors import (
-    FamilyMissing,
     MalformedMessage,
     NetlinkFailure,
-    SocketUnusable,
     UnencodableValue,
 )
 from lvs_dr.netlink.message import HEADER_SIZE, attribute, walk
@@ -54,7 +53,6 @@ _UP: Final = 0x1
 _SIOCGIFADDR: Final = 0x8915
 _INTERFACE_REQUEST: Final = struct.Struct("16s24x")
 _LOOSE: Final = "2"
-_RETRY_SECONDS: Final = 30.0
 _ABSENT: Final = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL})
 
 
@@ -68,10 +66,7 @@ class Tunnels:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sysctls = sysctls
-        self._open_socket = open_socket
-        self._clock = clock
-        self._socket: GenericNetlinkSocket | None = None
-        self._missing_until = float("-inf")
+        self._family = Family(open_socket, clock)
 
     def read(self) -> dict[TunnelKey, TunnelConfig]:
         """Return the devices whose names begin as ours do, foreign ones included. Raises KernelError."""
@@ -85,13 +80,13 @@ class Tunnels:
     def read_gue_ports(self) -> frozenset[GuePortKey]:
         """Return the UDP ports for GUE; none on a kernel without module fou. Raises KernelError."""
         try:
-            opened = self._connect()
+            opened = self._family.socket()
             if opened is None:
                 return frozenset()
             ports = (fou.parse_port(message) for message in opened.dump(fou.get_ports()))
             return frozenset(GuePortKey(*port) for port in ports if port is not None)
         except NetlinkFailure as error:
-            self._forget_broken(error)
+            self._family.failed(error)
             raise KernelError(errno.EIO, f"the GUE ports cannot be read: {error}") from error
 
     def apply(self, op: TunnelOp | GuePortOp) -> Failure | None:
@@ -110,9 +105,7 @@ class Tunnels:
 
     def close(self) -> None:
         """Close the socket."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._family.close()
 
     def _make(self, op: TunnelOp, config: TunnelConfig) -> Failure | None:
         """Bring a device to what it must be: in place where the kernel can, else made anew."""
@@ -178,31 +171,18 @@ class Tunnels:
         except (KernelError, UnencodableValue) as error:
             return Failure(op, errno.EINVAL, Reason.TUNNEL_UNAVAILABLE, str(error))
         except NetlinkFailure as error:
-            self._forget_broken(error)
+            self._family.failed(error)
             return Failure(op, errno.EIO, Reason.TUNNEL_UNAVAILABLE, f"module fou did not answer: {error}")
         return gue_failure(op, code) if code else None
 
     def _change_port(self, op: GuePortOp) -> int:
         """Open or close a port and return 0 or the errno. Raises UnencodableValue, NetlinkFailure."""
-        opened = self._connect()
+        opened = self._family.socket()
         if opened is None:
             return errno.EAFNOSUPPORT
         port = fou.GuePort(*op.key)
         refused = opened.transact([fou.delete_port(port) if op.verb is Verb.DELETE else fou.add_port(port)])
         return refused[0].code if refused else 0
-
-    def _connect(self) -> GenericNetlinkSocket | None:
-        """Return the socket; None where the kernel has no module fou."""
-        if self._socket is None and self._clock() >= self._missing_until:
-            try:
-                self._socket = self._open_socket()
-            except FamilyMissing:
-                self._missing_until = self._clock() + _RETRY_SECONDS
-        return self._socket
-
-    def _forget_broken(self, error: NetlinkFailure) -> None:
-        if isinstance(error, SocketUnusable):
-            self.close()
 
 
 def _filter_key(name: str) -> SysctlKey:
