@@ -70,7 +70,9 @@ class FakeKernel:
 
     # What the agent calls
 
-    def read(self, addresses: frozenset[str], *, ipvs: bool, tunnels: bool = False, gue: bool = False) -> KernelState:
+    def read(
+        self, addresses: frozenset[str], *, ipvs: bool, settings: bool = True, tunnels: bool = False, gue: bool = False
+    ) -> KernelState:
         """Return a copy of the state."""
         if self.read_error is not None:
             raise self.read_error
@@ -78,13 +80,14 @@ class FakeKernel:
             key: config for key, config in self.addresses.items() if key.interface == "lo" or key.address in addresses
         }
         with_ipvs = ipvs and self.has_ipvs
+        settings = settings and with_ipvs
         return KernelState(
             services=dict(self.services) if with_ipvs else {},
             destinations=dict(self.destinations) if with_ipvs else {},
             addresses=told,
             routes=frozenset(self.routes),
-            sysctls={**self.sysctls, **self.settings} if with_ipvs else dict(self.sysctls),
-            timeouts=dict(self.timeouts) if with_ipvs else {},
+            sysctls={**self.sysctls, **self.settings} if settings else dict(self.sysctls),
+            timeouts=dict(self.timeouts) if settings else {},
             tunnels={key: one for key, one in self.tunnels.items() if key.name.startswith(NAME_PREFIX)}
             if tunnels
             else {},

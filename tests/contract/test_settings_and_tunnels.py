@@ -85,6 +85,9 @@ def test_a_timeout_is_set_alone(cleaned: Kernel) -> None:
 def test_settings_are_read_only_with_ipvs(cleaned: Kernel) -> None:
     """A node that never directs would load ip_vs for settings that nobody wants there."""
     assert not kernel_without_ipvs(cleaned).timeouts
+    unasked = cleaned.read(frozenset(), ipvs=True, settings=False)
+    assert not unasked.timeouts, "every pass would read them"
+    assert not set(SETTING_KEYS) & set(unasked.sysctls)
     assert not kernel_without_ipvs(cleaned).sysctls.keys() & set(SETTING_KEYS)
     assert read(cleaned).sysctls.keys() >= {sysctl_key("conn_reuse_mode"), sysctl_key("sloppy_tcp")}
 

@@ -52,10 +52,12 @@ class KernelDoor:
             self._began = None
 
     async def read(
-        self, addresses: frozenset[str], *, ipvs: bool, tunnels: bool = False, gue: bool = False
+        self, addresses: frozenset[str], *, ipvs: bool, settings: bool = True, tunnels: bool = False, gue: bool = False
     ) -> KernelState:
         """Read the state of one pass."""
-        return await self.call(lambda: self._kernel.read(addresses, ipvs=ipvs, tunnels=tunnels, gue=gue))
+        return await self.call(
+            lambda: self._kernel.read(addresses, ipvs=ipvs, settings=settings, tunnels=tunnels, gue=gue)
+        )
 
     async def apply(self, ops: Sequence[Op]) -> tuple[Failure, ...]:
         """Carry out operations."""

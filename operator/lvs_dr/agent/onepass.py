@@ -187,7 +187,7 @@ class NodePass:
         known = {table.address for table in tables.values()} | ledger_addresses(ledger) | set(spec.backend_addresses)
         known.update(spec.director.addresses if spec.director else ())
         parts = scope(spec, ledger)
-        return await self._door.read(frozenset(known), ipvs=ipvs and parts.ipvs, tunnels=parts.tunnels, gue=parts.gue)
+        return await self._door.read(frozenset(known), **parts._replace(ipvs=ipvs and parts.ipvs)._asdict())
 
     async def _check(self, tables: Mapping[str, DirectorTableSpec], actual: KernelState) -> None:
         if tables is not self._checked:

@@ -39,11 +39,13 @@ class FaultyKernel(FakeKernel):
         super().__init__()
         self.fault: Fault | None = None
 
-    def read(self, addresses: frozenset[str], *, ipvs: bool, tunnels: bool = False, gue: bool = False) -> KernelState:
+    def read(
+        self, addresses: frozenset[str], *, ipvs: bool, settings: bool = True, tunnels: bool = False, gue: bool = False
+    ) -> KernelState:
         """Read, or find the dump interrupted."""
         if self.fault is not None and self.fault.short_dump:
             raise KernelError(errno.EINTR, "the dump was interrupted")
-        return super().read(addresses, ipvs=ipvs, tunnels=tunnels, gue=gue)
+        return super().read(addresses, ipvs=ipvs, settings=settings, tunnels=tunnels, gue=gue)
 
     def apply(self, ops: Sequence[Op]) -> tuple[Failure, ...]:
         """Carry out what the fault lets through."""

@@ -45,16 +45,19 @@ class NodeKernel:
         self._timeouts = IpvsTimeouts()
         self._tunnels = Tunnels(self._sysctls)
 
-    def read(self, addresses: frozenset[str], *, ipvs: bool, tunnels: bool = False, gue: bool = False) -> KernelState:
+    def read(
+        self, addresses: frozenset[str], *, ipvs: bool, settings: bool = True, tunnels: bool = False, gue: bool = False
+    ) -> KernelState:
         """Read the state of one pass. Raises KernelError."""
         found = self._ipvs.read() if ipvs else IpvsState()
+        settings = settings and ipvs  # ip_vs is loaded by now
         return KernelState(
             services=found.services,
             destinations=found.destinations,
             addresses=self._links.read_addresses(addresses),
             routes=self._links.read_routes(),
-            sysctls=self._sysctls.read((*ARP_KEYS, *SETTING_KEYS) if ipvs else ARP_KEYS),  # ip_vs is loaded by now
-            timeouts=self._timeouts.read() if ipvs else {},
+            sysctls=self._sysctls.read((*ARP_KEYS, *SETTING_KEYS) if settings else ARP_KEYS),
+            timeouts=self._timeouts.read() if settings else {},
             tunnels=self._tunnels.read() if tunnels else {},
             gue_ports=self._tunnels.read_gue_ports() if gue else frozenset(),
             connections=found.connections,

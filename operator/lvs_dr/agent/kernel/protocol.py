@@ -25,14 +25,16 @@ class Interface:
 class Kernel(Protocol):
     """What is read from and written to a node's kernel. Raises `KernelError` when reading is impossible."""
 
-    def read(self, addresses: frozenset[str], *, ipvs: bool, tunnels: bool = False, gue: bool = False) -> KernelState:
+    def read(
+        self, addresses: frozenset[str], *, ipvs: bool, settings: bool = True, tunnels: bool = False, gue: bool = False
+    ) -> KernelState:
         """Read the state of one pass.
 
         Host addresses are told for `lo` (all but the loopback's own) and, of `addresses`, for every other
         interface. `ipvs=False` leaves IPVS out, so that ip_vs is not loaded on a node that never directs.
         A kernel without IPVS reads as one without services; adding one then fails with IPVSUnavailable.
-        IPVS brings its timeouts and settings along. `tunnels` adds tunnel devices, `gue` the UDP ports of GUE (asking
-        for them loads fou).
+        IPVS brings its timeouts and settings along, unless `settings` is False. `tunnels` adds tunnel devices, `gue`
+        the UDP ports of GUE (asking for them loads fou).
         """
         ...
 
