@@ -53,6 +53,7 @@ def theirs(nodes: Lab) -> Iterator[Callable[..., NodeProcess]]:
     for process in started:
         with suppress(LabError):
             process.signal(signal.SIGKILL)
+            process.wait(5)
     clear(node)
 
 
@@ -84,6 +85,7 @@ def test_keepalived_active_ours_backup_and_takeover_both_ways(
     assert not holds(ours.node)
     process.signal(signal.SIGKILL)  # takeover without a word: the dead keepalived keeps its address, it has no switch
     ours.reaches("Active", within=slack)
+    process.wait()
     other.run("ip", "address", "del", f"{VIP}/32", "dev", "eth0")
     theirs(250, seconds=seconds)  # it comes back with a higher priority, and preempts
     eventually(other, expected=True, within=slack + 5)
@@ -163,6 +165,7 @@ def test_ipv6_is_understood_both_ways(nodes: Lab, ours: Speaker, theirs: Callabl
     process.signal(signal.SIGTERM)
     ours.reaches("Active")
     eventually(other, expected=False, within=5, vip=VIP6)
+    process.wait()  # it goes on for a second after it has let go, and a second one would refuse to start
     ours.configure(instance(200, family=6, addresses=[VIP6]))
     second = theirs(100, seconds="0.1", vip=VIP6, family="native_ipv6")
     second.wait_for_output("BACKUP STATE", timeout=15)

@@ -129,6 +129,7 @@ vrrp_instance test {{
 }}
 """
     node.run("mkdir", "-p", "/run/vrrp-test")
+    node.run("rm", "-f", "/run/vrrp-test/ka.pid", "/run/vrrp-test/kav.pid")  # of one that was killed
     node.put_file("/run/vrrp-test/keepalived.conf", text)
     argv = [
         "keepalived",
