@@ -16,6 +16,7 @@ TableName = Annotated[str, Meta(min_length=3, max_length=317, description="names
 
 FEATURE_IPVS_SETTINGS = "ipvs-settings"
 FEATURE_TUNNELS = "tunnels"
+FEATURE_VRRP = "vrrp"
 
 Timeout = Annotated[int, Meta(ge=1, le=2678400)]
 
@@ -45,6 +46,46 @@ class BackendTunnel(Struct, frozen=True, rename="camel", omit_defaults=True):
     tunnel: Annotated[TableTunnel, Meta(description="Encapsulation.")]
 
 
+class VirtualRouter(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A VRRP virtual router of the group: its VIPs move together. IPv4 and IPv6 ones are elected apart."""
+
+    id: Annotated[int, Meta(ge=1, le=255, description="Virtual router id (VRID).")]
+    priority: Annotated[
+        int, Meta(ge=1, le=254, description="Priority of this node; one below 200 gives way to any other director.")
+    ]
+    addresses: Annotated[
+        tuple[Address, ...], Meta(max_length=MAXIMUM_ADDRESSES, description="VIPs of the virtual router, sorted.")
+    ] = ()
+
+
+class PeerDirector(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Another director of the group."""
+
+    node: Annotated[Name, Meta(description="Its node.")]
+    addresses: Annotated[
+        tuple[Address, ...],
+        Meta(max_length=16, description="Its own addresses on the interface, sorted; none: not reported yet."),
+    ] = ()
+
+
+class Vrrp(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What the node takes part in with VRRP. Without peers it is alone and holds its VIPs for good."""
+
+    routers: Annotated[tuple[VirtualRouter, ...], Meta(max_length=32, description="Virtual routers, by id.")] = ()
+    peers: Annotated[tuple[PeerDirector, ...], Meta(max_length=64, description="The other directors, by name.")] = ()
+    advertisement_interval_milliseconds: Annotated[
+        int, Meta(ge=10, le=40950, description="Time between two adverts of the Active.")
+    ] = 100
+    preempt: Annotated[bool, Meta(description="A better director takes the VIPs back.")] = False
+    preempt_delay_seconds: Annotated[int, Meta(ge=0, le=86400, description="How long it waits before it does.")] = 0
+    unicast: Annotated[bool, Meta(description="Adverts go to the peers' addresses instead of the multicast group.")] = (
+        False
+    )
+    stop_hold_seconds: Annotated[
+        int, Meta(ge=0, le=86400, description="How long VIPs stay after a stop when no other director takes over.")
+    ] = 300
+
+
 class DirectorRole(Struct, frozen=True, rename="camel", omit_defaults=True):
     """The node is a director of a group.
 
@@ -72,6 +113,7 @@ class DirectorRole(Struct, frozen=True, rename="camel", omit_defaults=True):
             max_length=MAXIMUM_ADDRESSES, description="VIPs that this node holds and announces (it is Active for them)."
         ),
     ] = ()
+    vrrp: Annotated[Vrrp, Meta(description="VRRP: which directors hold which VIPs.")] = Vrrp()
     settings: Annotated[
         DirectorSettings | None, Meta(description="Settings of IPVS on this node; absent: left as they are.")
     ] = None
@@ -167,6 +209,28 @@ class Problem(Struct, frozen=True, rename="camel", omit_defaults=True):
     address: Annotated[str, Meta(max_length=45, description="VIP it is about; empty: the node.")] = ""
 
 
+class VirtualRouterReport(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A VRRP virtual router of one address family as it is on this node."""
+
+    id: Annotated[int, Meta(ge=1, le=255, description="Virtual router id (VRID).")]
+    family: Annotated[int, Meta(ge=4, le=6, description="4 or 6.")]
+    state: Annotated[str, Meta(max_length=15, description="Initialize, Backup, Active or Releasing.")]
+    priority: Annotated[int, Meta(ge=0, le=255, description="Priority now; lower than told while something is wrong.")]
+    since: Annotated[str, Meta(max_length=40, description="Since when it is in this state (RFC 3339).")] = ""
+    reason: Annotated[str, Meta(max_length=256, description="Why it came into this state.")] = ""
+    active_source: Annotated[
+        str, Meta(max_length=45, description="Address that the Active's adverts come from; empty: none is heard.")
+    ] = ""
+    faults: Annotated[
+        tuple[Annotated[str, Meta(max_length=256)], ...],
+        Meta(max_length=8, description="Why the node cannot be Active."),
+    ] = ()
+    conflicts: Annotated[
+        tuple[Annotated[str, Meta(max_length=256)], ...],
+        Meta(max_length=8, description="Others on the wire that use the same id."),
+    ] = ()
+
+
 class IpvsReport(Struct, frozen=True, rename="camel", omit_defaults=True):
     """The kernel's IPVS as a whole, and what in it is not ours."""
 
@@ -196,6 +260,10 @@ class LVSNodeStatus(Struct, frozen=True, rename="camel", omit_defaults=True):
     loopback_addresses: Annotated[
         tuple[Address, ...],
         Meta(max_length=MAXIMUM_ADDRESSES, description="VIPs on lo now, with ARP settings and guard route in place."),
+    ] = ()
+    virtual_routers: Annotated[
+        tuple[VirtualRouterReport, ...],
+        Meta(max_length=64, description="VRRP on this node, by id and family."),
     ] = ()
     tunnels: Annotated[
         tuple[BackendTunnel, ...], Meta(max_length=256, description="Tunnels that are ready to receive, sorted.")

@@ -205,6 +205,18 @@ class IpvsSettings(Struct, frozen=True):
     sysctls: tuple[tuple[str, int], ...] = ()  # name below net.ipv4.vs -> value; sorted
 
 
+class VrrpSettings(Struct, frozen=True):
+    """How the directors of a group agree on who holds the VIPs."""
+
+    first_virtual_router_id: int = 51
+    instances: int = 1  # virtual routers over which VIPs are spread: ids from the first one on
+    advertisement_interval_milliseconds: int = 100
+    preempt: bool = False
+    preempt_delay_seconds: int = 0
+    unicast: bool = False
+    stop_hold_seconds: int = 300
+
+
 class DirectorGroup(Struct, frozen=True):
     """The directors that act as one, and who may claim which VIP from them."""
 
@@ -214,6 +226,7 @@ class DirectorGroup(Struct, frozen=True):
     allowed_addresses: tuple[str, ...]  # CIDRs; empty = the on-link subnets of the directors' interfaces
     allowed_namespaces: Selector | None  # None = all
     ipvs: IpvsSettings = IpvsSettings()
+    vrrp: VrrpSettings = VrrpSettings()
 
 
 class Invalid(Struct, frozen=True):
@@ -228,6 +241,8 @@ class Node(Struct, frozen=True):
 
     meta: Metadata
     internal_addresses: tuple[str, ...]  # status.addresses of type InternalIP, canonical, in order
+    vrrp_priority: int = 0  # annotation lvs-operator.io/vrrp-priority; 0 = none, or no number from 1 to 254
+    standby: bool = False  # cordoned, or annotated lvs-operator.io/standby: gives its VIPs to another director
 
 
 class Namespace(Struct, frozen=True):
