@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from lvs_dr.agent.kernel import errors
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.core.arp_settings import ARP_KEYS
+from lvs_dr.core.destinations import Destinations
 from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
@@ -83,7 +84,7 @@ class FakeKernel:
         settings = settings and with_ipvs
         return KernelState(
             services=dict(self.services) if with_ipvs else {},
-            destinations=dict(self.destinations) if with_ipvs else {},
+            destinations=Destinations.of(self.destinations.items() if with_ipvs else ()),
             addresses=told,
             routes=frozenset(self.routes),
             sysctls={**self.sysctls, **self.settings} if settings else dict(self.sysctls),
@@ -92,7 +93,9 @@ class FakeKernel:
             if tunnels
             else {},
             gue_ports=frozenset(self.gue_ports) if gue and self.has_fou else frozenset(),
-            connections={key: self.connections.get(key, 0) for key in self.destinations} if with_ipvs else {},
+            connections=Destinations.of(
+                (key, self.connections.get(key, 0)) for key in (self.destinations if with_ipvs else ())
+            ),
             silent_marks=frozenset(key for key in self.services if key.mark and key.mark not in self.marks_seen)
             if with_ipvs
             else frozenset(),

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from lvs_dr.core.desired import Desired
+from lvs_dr.core.destinations import Destinations as Grouped
+from lvs_dr.core.destinations import DestinationSet
 from lvs_dr.core.kernel import (
     DestinationConfig,
     DestinationKey,
@@ -152,11 +154,11 @@ def wishes(draw: st.DrawFn) -> Desired:
     uncertain = frozenset(keys if fresh else draw(_some(keys))) - failed
     return Desired(
         services=services,
-        destinations={key: config for key, config in destinations.items() if key not in failed},
+        destinations=Grouped.of((key, config) for key, config in destinations.items() if key not in failed),
         notes={key: ServiceNote(vip_of(key), draw(st.sampled_from((0, 60)))) for key in services},
-        uncertain=uncertain,
-        awaited=uncertain if fresh else uncertain & frozenset(draw(_some(keys))),
-        failed=failed,
+        uncertain=DestinationSet.of(uncertain),
+        awaited=DestinationSet.of(uncertain if fresh else uncertain & frozenset(draw(_some(keys)))),
+        failed=DestinationSet.of(failed),
         held=frozenset(draw(_some(VIPS))),
     )
 

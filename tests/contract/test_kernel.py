@@ -7,6 +7,7 @@ import pytest
 from lvs_dr.agent.kernel.protocol import Kernel
 from lvs_dr.core.arp_settings import ARP_KEYS, ARP_RULES
 from lvs_dr.core.desired import Desired, loopback_config
+from lvs_dr.core.destinations import Destinations
 from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
@@ -290,7 +291,7 @@ def test_a_plan_is_reached_and_undone_exactly(kernel: Kernel) -> None:
     before = read(kernel)
     wanted = Desired(
         services={mine: PLAIN, theirs: PLAIN},
-        destinations={inside(mine): DestinationConfig(1), inside(theirs): DestinationConfig(100)},
+        destinations=Destinations.of([(inside(mine), DestinationConfig(1)), (inside(theirs), DestinationConfig(100))]),
         addresses={AddressKey("lo", vip): loopback_config(vip) for vip in vips},
         routes=frozenset(RouteKey(vip) for vip in vips),
         sysctls={rule.key: rule for rule in ARP_RULES},

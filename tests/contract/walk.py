@@ -65,9 +65,9 @@ def _follow(kernel: Kernel, wish: Desired, ledger: Ledger) -> Ledger:
     before = kernel.read(frozenset(), ipvs=True)
     made = plan(wish, before, ledger)
     ours = {*made.ledger.services, *(key for key, _ in made.ledger.adopted_services)}
-    ours_inside = {*made.ledger.destinations, *(key for key, _ in made.ledger.adopted_destinations)}
+    ours_inside = set(made.ledger.known_destinations)
     ours |= {*ledger.services, *(key for key, _ in ledger.adopted_services)}
-    ours_inside |= {*ledger.destinations, *(key for key, _ in ledger.adopted_destinations)}
+    ours_inside |= ledger.known_destinations
     must = must_serve(wish, before)
     able = {
         vip_of(key.service) for key, one in wish.destinations.items() if one.weight and _can_serve(key, wish, before)

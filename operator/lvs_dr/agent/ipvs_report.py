@@ -38,10 +38,10 @@ def ipvs_report(made: Plan, actual: KernelState, count: ConnectionCount) -> Ipvs
     """Return what to report of IPVS on a director."""
     foreign = [key for key in made.foreign if isinstance(key, ServiceKey)]
     if any(not isinstance(key, AddressKey) for key in made.foreign):
-        ours = {*made.ledger.destinations, *(key for key, _ in made.ledger.adopted_destinations)}
+        ours = made.ledger.known_destinations
         live = sum(number for key, number in actual.connections.items() if number and key in ours)
     else:
-        live = sum(actual.connections.values())
+        live = sum(sum(group.values()) for group in actual.connections.groups.values())
     return IpvsReport(
         connection_table_size=actual.ipvs_slots,
         connections=count.told(live),

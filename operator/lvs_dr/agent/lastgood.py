@@ -105,15 +105,16 @@ class LastGoodFile:
             log.warning("cannot put %s aside: %s", self.path, error)
 
 
-def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
+def write_atomically(path: Path, *pieces: bytes, sync: bool = True) -> None:
     """Replace a file as a whole, readable by root alone. `sync` waits for the disk. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     fresh = path.with_name(path.name + ".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(descriptor, view) :]
         if sync:
             os.fsync(descriptor)
     finally:

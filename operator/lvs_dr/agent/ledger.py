@@ -3,27 +3,62 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 import msgspec
 
 from lvs_dr.agent.lastgood import write_atomically
-from lvs_dr.core.kernel import AddressKey
-from lvs_dr.core.ledger import Ledger, ledger_for, merge_plan, merge_speaker
+from lvs_dr.core.kernel import AddressKey, ServiceKey
+from lvs_dr.core.ledger import Ledger, OwnDestinations, ledger_for, merge_plan, merge_speaker
 
 log = logging.getLogger(__name__)
 
 FILE_NAME = "ledger.json"
-VERSION: Final = 1
+VERSION: Final = 2
+
+_AT_ONCE: Final = 256  # services that are put together in one step
 
 
 class DamagedLedgerError(Exception):
     """The ledger cannot be read: what is ours is unknown, so nothing may be removed."""
 
 
-class _Stored(msgspec.Struct):
+class _Rest(msgspec.Struct):
+    """The file without its destinations: they stand before it, and are written piece by piece."""
+
     ledger: Ledger
     version: int = VERSION
+
+
+class _Stored(_Rest):
+    """The file."""
+
+    destinations: tuple[OwnDestinations, ...] = ()
+
+
+class _Pieces:
+    """Destinations as JSON, service by service, and none of them made twice: one step over all would take long."""
+
+    def __init__(self) -> None:
+        self._made: dict[ServiceKey, tuple[OwnDestinations, bytes]] = {}
+
+    def of(self, ledger: Ledger) -> list[bytes]:
+        """Return the file's content."""
+        before, self._made = self._made, {}
+        texts: list[bytes] = []
+        for one in ledger.destinations:
+            known = before.get(one.service)
+            if known is None or known[0] is not one:
+                known = one, msgspec.json.encode(one)
+            self._made[one.service] = known
+            texts.append(known[1])
+        joined = [b",".join(texts[first : first + _AT_ONCE]) for first in range(0, len(texts), _AT_ONCE)]
+        pieces = [b'{"destinations":[']
+        for number, piece in enumerate(joined):
+            pieces += [b",", piece] if number else [piece]
+        rest = msgspec.json.encode(_Rest(msgspec.structs.replace(ledger, destinations=())))
+        return [*pieces, b"],", rest.removeprefix(b"{")]
 
 
 class LedgerFile:
@@ -32,6 +67,8 @@ class LedgerFile:
     def __init__(self, run_directory: Path, boot_id: str) -> None:
         self.path = run_directory / FILE_NAME
         self._boot_id = boot_id
+        self._pieces = _Pieces()
+        self._writing = Lock()  # the loop's part is written in a thread, the speaker's may come meanwhile
         self.current = Ledger(boot_id)
 
     def load(self, *, put_aside: bool = True) -> Ledger:
@@ -58,16 +95,19 @@ class LedgerFile:
             except OSError as again:
                 log.warning("cannot put %s aside: %s", self.path, again)
             raise DamagedLedgerError(f"{self.path} cannot be read ({error}); put aside as {damaged.name}") from error
-        self.current = ledger_for(self._boot_id, stored.ledger)
+        whole = msgspec.structs.replace(stored.ledger, destinations=stored.destinations)
+        self.current = ledger_for(self._boot_id, whole)
         return self.current
 
     def save_plan(self, planned: Ledger) -> bool:
-        """Write the loop's part. Raises OSError, and then nothing may be changed."""
-        return self._save(merge_plan(self.current, planned))
+        """Write the loop's part; call it in a thread. Raises OSError, and then nothing may be changed."""
+        with self._writing:
+            return self._save(merge_plan(self.current, planned))
 
     def save_held(self, held: Mapping[AddressKey, bool]) -> bool:
         """Write the speaker's part: its addresses, each with whether it was adopted. Raises OSError."""
-        return self._save(merge_speaker(self.current, held))
+        with self._writing:
+            return self._save(merge_speaker(self.current, held))
 
     def remove(self) -> None:
         """Delete the file: nothing is ours any more. Raises OSError."""
@@ -78,6 +118,6 @@ class LedgerFile:
         """Write the ledger if it changed. Not synced to disk: /run is memory, and void after a reboot anyway."""
         if ledger == self.current:
             return False
-        write_atomically(self.path, msgspec.json.encode(_Stored(ledger)), sync=False)
+        write_atomically(self.path, *self._pieces.of(ledger), sync=False)
         self.current = ledger
         return True

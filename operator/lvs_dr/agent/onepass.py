@@ -216,7 +216,7 @@ class NodePass:
         ops, early = (made.ops, ()) if heard else without_removals(made.ops, goal)
         admitted, withheld = self.drift.admit(ops, self._clock())
         withheld += early
-        self._ledger.save_plan(made.ledger)
+        await asyncio.to_thread(self._ledger.save_plan, made.ledger)
         if not admitted:
             self._failing = set()
             return Done(made, admitted, withheld)

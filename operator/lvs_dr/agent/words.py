@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from lvs_dr.agent.words_settings import owned_settings, setting_command
+from lvs_dr.core.destinations import keys_of
 from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
@@ -141,11 +142,12 @@ def command(op: Op) -> str:
 def owned(ledger: Ledger, state: KernelState) -> Iterable[str]:
     """Return what is ours in the kernel, line by line: IPVS as `ipvsadm -Sn` prints it, then the rest."""
     services = {*ledger.services, *(key for key, _ in ledger.adopted_services)}
-    destinations = {*ledger.destinations, *(key for key, _ in ledger.adopted_destinations)}
+    destinations = ledger.known_destinations
     for service in sorted(services & state.services.keys()):
         yield f"-A {service_words(service, state.services[service])}"
-        for key in sorted(destinations & state.destinations.keys()):
-            if key.service == service:
+        group = state.destinations.group(service)
+        for key in keys_of(service, sorted(group)):
+            if key in destinations:
                 yield f"-a {destination_words(key, state.destinations[key])}"
     adopted = {key for key, _ in ledger.adopted_addresses} | set(ledger.adopted_held)
     for address in sorted({*ledger.addresses, *ledger.held, *adopted} & state.addresses.keys()):

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from lvs_dr.core.arp_settings import ARP_RULES, SysctlRule, silent
+from lvs_dr.core.destinations import NO_DESTINATIONS, Destinations, DestinationSet, Place
 from lvs_dr.core.health import CheckKey, HealthView
 from lvs_dr.core.ipvs_table import (
     AF_INET,
@@ -19,7 +20,6 @@ from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
     DestinationConfig,
-    DestinationKey,
     KernelState,
     RouteKey,
     ServiceConfig,
@@ -60,11 +60,11 @@ class Desired(Struct, frozen=True):
 
     writable: bool = True
     services: Mapping[ServiceKey, ServiceConfig] = {}
-    destinations: Mapping[DestinationKey, DestinationConfig] = {}
+    destinations: Destinations[DestinationConfig] = Destinations()
     notes: Mapping[ServiceKey, ServiceNote] = {}
-    uncertain: frozenset[DestinationKey] = frozenset()
-    awaited: frozenset[DestinationKey] = frozenset()
-    failed: frozenset[DestinationKey] = frozenset()
+    uncertain: DestinationSet = NO_DESTINATIONS
+    awaited: DestinationSet = NO_DESTINATIONS
+    failed: DestinationSet = NO_DESTINATIONS
     addresses: Mapping[AddressKey, AddressConfig] = {}
     routes: frozenset[RouteKey] = frozenset()
     sysctls: Mapping[SysctlKey, SysctlRule] = {}
@@ -120,11 +120,11 @@ def desired(
     refusals += [Refusal(reason, text, "") for reason, text in (*shared.problems, *tunnels.problems)]
     return Desired(
         services=builder.services,
-        destinations=builder.destinations,
+        destinations=Destinations(builder.destinations),
         notes=builder.notes,
-        uncertain=frozenset(builder.uncertain),
-        awaited=frozenset(builder.awaited),
-        failed=frozenset(builder.failed),
+        uncertain=DestinationSet(builder.uncertain),
+        awaited=DestinationSet(builder.awaited),
+        failed=DestinationSet(builder.failed),
         addresses={AddressKey(LOOPBACK, address): loopback_config(address) for address in backend},
         routes=frozenset(RouteKey(address) for address in backend),
         sysctls={**_arp_rules(backend), **shared.sysctls},
@@ -164,7 +164,7 @@ def in_service(tables: Iterable[DirectorTableSpec], actual: KernelState) -> froz
         services = served(table)
         for entry in (*table.destinations, *table.pending):
             for one in services:
-                config = actual.destinations.get(DestinationKey(one.service, entry.address, one.target_port))
+                config = actual.destinations.group(one.service).get((entry.address, one.target_port))
                 if config is not None and config.weight > 0:
                     found.add(CheckKey(entry.address, one.check_port, table.health_check))
     return frozenset(found)
@@ -195,11 +195,11 @@ class _Tables:
         self._health = health
         self._owner: dict[ServiceKey, str] = {}
         self.services: dict[ServiceKey, ServiceConfig] = {}
-        self.destinations: dict[DestinationKey, DestinationConfig] = {}
+        self.destinations: dict[ServiceKey, Mapping[Place, DestinationConfig]] = {}
         self.notes: dict[ServiceKey, ServiceNote] = {}
-        self.uncertain: set[DestinationKey] = set()
-        self.awaited: set[DestinationKey] = set()
-        self.failed: set[DestinationKey] = set()
+        self.uncertain: dict[ServiceKey, frozenset[Place]] = {}
+        self.awaited: dict[ServiceKey, frozenset[Place]] = {}
+        self.failed: dict[ServiceKey, frozenset[Place]] = {}
 
     def add(self, name: str, table: DirectorTableSpec) -> list[Refusal]:
         """Add one table; a port or mark that another table has already is left to that one."""
@@ -221,7 +221,6 @@ class _Tables:
                 refusals.append(Refusal(reason, message, table.address, name))
             entries = table_entries(table, free, self._health)
         self._owner.update(claimed)
-        # From mapping to mapping and from set to set: no key is hashed again.
         self.services.update(entries.services)
         self.destinations.update(entries.destinations)
         self.notes.update(entries.notes)

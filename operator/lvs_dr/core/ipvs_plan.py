@@ -1,14 +1,15 @@
 """The IPVS part of a plan: what to do to services and destinations."""
 
-from collections.abc import Iterator, Mapping
-from functools import partial
-from itertools import repeat
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from lvs_dr.core.desired import Desired
+from lvs_dr.core.destination_diff import Configs, destination_diff
+from lvs_dr.core.destinations import Destinations, Place
 from lvs_dr.core.diff import Changes, diff
 from lvs_dr.core.kernel import (
     DestinationConfig,
@@ -24,9 +25,7 @@ from lvs_dr.core.kernel import (
 from lvs_dr.core.leaving import Leaving, Notes, leaving
 from lvs_dr.core.ledger import Ledger, ServiceNote
 
-# As ServiceOp(*fields) and DestinationOp(*fields) do, without a frame of Python for each of thousands.
-_service_op: Final = partial(tuple.__new__, ServiceOp)
-_destination_op: Final = partial(tuple.__new__, DestinationOp)
+_new: Final = tuple.__new__  # as DestinationOp(*fields), without a frame of Python for each of thousands
 
 
 class IpvsChanges(Struct, frozen=True):
@@ -40,10 +39,15 @@ class IpvsChanges(Struct, frozen=True):
 
     def ops(self) -> Iterator[Op]:
         """Return the operations, not yet in order."""
-        for make, changes in ((_service_op, self.services), (_destination_op, self.destinations)):
-            yield from map(make, zip(repeat(Verb.ADD), changes.add, changes.add.values()))
-            yield from map(make, zip(repeat(Verb.SET), changes.edit, changes.edit.values()))
-            yield from map(make, zip(repeat(Verb.DELETE), changes.delete, repeat(None)))
+        services, destinations = self.services, self.destinations
+        for verb, settings in ((Verb.ADD, services.add), (Verb.SET, services.edit)):
+            for key, config in settings.items():
+                yield ServiceOp(verb, key, config)
+        yield from (ServiceOp(Verb.DELETE, key) for key in services.delete)
+        for verb, entries in ((Verb.ADD, destinations.add), (Verb.SET, destinations.edit)):
+            for entry, setting in entries.items():
+                yield _new(DestinationOp, (verb, entry, setting))
+        yield from (DestinationOp(Verb.DELETE, entry) for entry in destinations.delete)
 
     def noted(self) -> tuple[tuple[ServiceKey, ServiceNote], ...]:
         """Return what the ledger must remember about services of ours."""
@@ -57,34 +61,28 @@ class IpvsChanges(Struct, frozen=True):
 def ipvs_changes(desired: Desired, actual: KernelState, ledger: Ledger, now: float) -> IpvsChanges:
     """Return what to change about services and destinations. `now`: seconds of the monotonic clock."""
     notes = Notes(desired, ledger)
-    stays = leaving(desired, actual, ledger, notes, now) if _any_unwanted(desired, ledger) else Leaving()
+    stays = leaving(desired, actual, ledger, notes, now)
     services = _services(desired, actual, ledger, stays, notes)
     wanted = _wanted_destinations(desired, actual, ledger, stays)
-    destinations = diff(
+    destinations = destination_diff(
         wanted,
         actual.destinations,
         ledger.own_destinations,
-        dict(ledger.adopted_destinations),
-        (lambda key: key.service not in desired.services and notes.of(key.service).address in desired.left_alone)
+        ledger.as_found,
+        told=desired.services,
+        left_alone=(lambda key: key not in desired.services and notes.of(key).address in desired.left_alone)
         if desired.left_alone
         else None,
     )
     if services.delete:
         emptied = frozenset(services.delete)
-        edits = {key: config for key, config in destinations.edit.items() if key.service not in emptied}
-        destinations = replace(destinations, edit=edits)
+        edits = ((key, config) for key, config in destinations.edit.items() if key.service not in emptied)
+        destinations = replace(destinations, edit=Destinations.of(edits))
         served = frozenset(notes.of(key).address for key in desired.services)
         replaced = frozenset(key for key in services.delete if notes.of(key).address in served)
     else:
         replaced = frozenset()
     return IpvsChanges(services, destinations, stays, notes, replaced)
-
-
-def _any_unwanted(desired: Desired, ledger: Ledger) -> bool:
-    """Tell whether any destination that we added or adopted is no longer wanted: nothing else can be leaving."""
-    if ledger.own_destinations.difference(desired.destinations):
-        return True
-    return any(key not in desired.destinations for key, _ in ledger.adopted_destinations)
 
 
 def _services(
@@ -106,26 +104,31 @@ def _services(
 
 def _wanted_destinations(
     desired: Desired, actual: KernelState, ledger: Ledger, stays: Leaving
-) -> Mapping[DestinationKey, DestinationConfig]:
+) -> Destinations[DestinationConfig]:
     """Return what must be there after this pass: without those that are not checked yet, with those that stay."""
     if not (desired.uncertain or desired.failed or stays.serving or stays.draining):
         return desired.destinations
-    wanted = dict(desired.destinations)
-    for key in desired.uncertain:
-        config, found = wanted[key], actual.destinations.get(key)
-        if found is None:
-            del wanted[key]
-        else:
-            wanted[key] = config._replace(weight=min(config.weight, found.weight))
-    if desired.failed:
-        # What someone else put there is never removed: it takes no new connections until it is well again.
-        ours = ledger.own_destinations
-        for key in desired.failed:
-            found = actual.destinations.get(key)
-            if found is not None and key not in ours:
-                wanted[key] = found._replace(weight=0)
-    for key in stays.serving:
-        wanted[key] = actual.destinations[key]
-    for key in stays.draining:
-        wanted[key] = actual.destinations[key]._replace(weight=0)
-    return wanted
+    wanted = dict(desired.destinations.groups)
+    for service, places in desired.uncertain.groups.items():
+        wanted[service] = _as_certain(desired.destinations.group(service), places, actual.destinations.group(service))
+    # What someone else put there is never removed: it takes no new connections until it is well again.
+    for service, places in desired.failed.groups.items():
+        here, ours = actual.destinations.group(service), ledger.own_destinations.group(service)
+        kept = {place: here[place]._replace(weight=0) for place in places if place in here and place not in ours}
+        wanted[service] = {**wanted.get(service, {}), **kept}
+    staying = [(key, actual.destinations[key]) for key in stays.serving]
+    staying += [(key, actual.destinations[key]._replace(weight=0)) for key in stays.draining]
+    for service, group in Destinations.of(staying).groups.items():
+        wanted[service] = {**wanted.get(service, {}), **group}
+    return Destinations({service: group for service, group in wanted.items() if group})
+
+
+def _as_certain(wanted: Configs, uncertain: AbstractSet[Place], here: Configs) -> Configs:
+    """Return wanted destinations without the uncertain ones that are not there; no uncertain one gets more weight."""
+    result: dict[Place, DestinationConfig] = {}
+    for place, config in wanted.items():
+        if place not in uncertain:
+            result[place] = config
+        elif place in here:
+            result[place] = config._replace(weight=min(config.weight, here[place].weight))
+    return result

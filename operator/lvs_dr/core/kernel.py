@@ -10,6 +10,10 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from lvs_dr.core.destinations import DestinationKey as DestinationKey  # noqa: PLC0414 - found with the other keys
+from lvs_dr.core.destinations import Destinations
+from lvs_dr.core.destinations import ServiceKey as ServiceKey  # noqa: PLC0414
+
 
 class Forwarding(IntEnum):
     """IPVS forwarding method (include/uapi/linux/ip_vs.h, IP_VS_CONN_F_*)."""
@@ -46,16 +50,6 @@ class TunnelFlag(IntFlag):
     REMOTE_CHECKSUM = 0x2
 
 
-class ServiceKey(NamedTuple):
-    """An IPVS service: VIP, port and IP protocol number; or a firewall mark (then address "" and port 0)."""
-
-    address: str
-    port: int
-    protocol: int
-    mark: int = 0
-    family: int = 2  # AF_INET; AF_INET6 is 10
-
-
 class ServiceConfig(NamedTuple):
     """How an IPVS service is set."""
 
@@ -64,14 +58,6 @@ class ServiceConfig(NamedTuple):
     timeout_seconds: int = 0  # persistence; 0 = none
     prefix_length: int = 32  # persistence granularity
     engine: str = ""
-
-
-class DestinationKey(NamedTuple):
-    """A destination inside one service."""
-
-    service: ServiceKey
-    address: str
-    port: int
 
 
 class DestinationConfig(NamedTuple):
@@ -144,14 +130,14 @@ class KernelState(Struct, frozen=True):
     """All that is read in one pass, foreign entries included. Absent sysctls are left out."""
 
     services: Mapping[ServiceKey, ServiceConfig] = {}
-    destinations: Mapping[DestinationKey, DestinationConfig] = {}
+    destinations: Destinations[DestinationConfig] = Destinations()
     addresses: Mapping[AddressKey, AddressConfig] = {}
     routes: frozenset[RouteKey] = frozenset()
     sysctls: Mapping[SysctlKey, str] = {}
     timeouts: Mapping[TimeoutKey, int] = {}  # seconds; empty without IPVS
     tunnels: Mapping[TunnelKey, TunnelConfig] = {}  # devices with a name like ours, as far as they were asked for
     gue_ports: frozenset[GuePortKey] = frozenset()  # likewise
-    connections: Mapping[DestinationKey, int] = {}  # live ones: active; for UDP, which knows no end, inactive too
+    connections: Destinations[int] = Destinations()  # live ones: active; for UDP, which knows no end, inactive too
     silent_marks: frozenset[ServiceKey] = frozenset()  # firewall-mark services that no packet has reached yet
     ipvs_slots: int = 0  # of the connection table (GET_INFO); 0 = not known
 

@@ -1,11 +1,12 @@
 """Destinations that are no longer wanted but must stay for a while: for connections, or until others can take over."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct
 
 from lvs_dr.core.desired import Desired
+from lvs_dr.core.destinations import keys_of
 from lvs_dr.core.kernel import DestinationKey, KernelState, ServiceKey
 from lvs_dr.core.ledger import DrainRecord, Ledger, ServiceNote, usual_note
 
@@ -60,15 +61,11 @@ def leaving(desired: Desired, actual: KernelState, ledger: Ledger, notes: Notes,
     Connections are waited for only where packets still arrive: on a node that does not hold the VIP nothing lives
     that could be cut off. `now`: seconds of the monotonic clock.
     """
-    gone = [
-        key
-        for key in (*ledger.destinations, *(key for key, _ in ledger.adopted_destinations))
-        if key not in desired.destinations and key in actual.destinations and key not in desired.failed
-    ]
+    gone = list(_gone(desired, actual, ledger))
     if not gone:
         return Leaving()
     since = {(record.key, record.serving): record.since for record in ledger.draining}
-    ours = frozenset(ledger.destinations)
+    ours = ledger.own_destinations
     services, addresses = _without_anyone(desired, actual, notes)
     draining: dict[DestinationKey, float] = {}
     serving: dict[DestinationKey, float] = {}
@@ -88,16 +85,30 @@ def leaving(desired: Desired, actual: KernelState, ledger: Ledger, notes: Notes,
     return Leaving(draining, serving)
 
 
+def _gone(desired: Desired, actual: KernelState, ledger: Ledger) -> Iterator[DestinationKey]:
+    """Return destinations in the kernel that we added or adopted, and that are no longer wanted."""
+    for groups in (ledger.own_destinations.groups, ledger.as_found.groups):
+        for service, places in groups.items():
+            wanted = desired.destinations.group(service)
+            if wanted.keys() >= frozenset(places):
+                continue
+            here, failed = actual.destinations.group(service), desired.failed.group(service)
+            left = [place for place in places if place not in wanted and place in here and place not in failed]
+            yield from keys_of(service, left)
+
+
 def _without_anyone(
     desired: Desired, actual: KernelState, notes: Notes
 ) -> tuple[frozenset[ServiceKey], frozenset[str]]:
     """Return wanted services, and their VIPs, where all that could serve waits for its first check."""
     awaiting = {key.service for key in desired.awaited if not _serves(key, actual)}
-    if not awaiting:
-        return frozenset(), frozenset()
-    for key, config in desired.destinations.items():
-        if config.weight > 0 and key.service in awaiting and (key not in desired.uncertain or _serves(key, actual)):
-            awaiting.discard(key.service)
+    for service in tuple(awaiting):
+        unsure = desired.uncertain.group(service)
+        for (address, port), config in desired.destinations.group(service).items():
+            sure = (address, port) not in unsure
+            if config.weight > 0 and (sure or _serves(DestinationKey(service, address, port), actual)):
+                awaiting.discard(service)
+                break
     return frozenset(awaiting), frozenset(notes.of(key).address for key in awaiting)
 
 

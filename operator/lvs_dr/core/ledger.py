@@ -4,7 +4,7 @@ Kernel entries carry no owner, so this is the only proof of what is ours. It is 
 announces; an entry that never made it into the kernel does no harm. After a reboot nothing of it is true.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import NamedTuple, TypeVar
@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from lvs_dr.core.borrowed import Borrowed
+from lvs_dr.core.destinations import Destinations, DestinationSet, Place
 from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
@@ -39,6 +40,13 @@ class ServiceNote(NamedTuple):
     quiesce_seconds: int = QUIESCE_SECONDS
 
 
+class OwnDestinations(NamedTuple):
+    """The destinations of one service that are ours, sorted."""
+
+    service: ServiceKey
+    places: tuple[Place, ...]
+
+
 SysctlRecord = Borrowed[SysctlKey, str]
 TimeoutRecord = Borrowed[TimeoutKey, int]  # seconds
 
@@ -60,7 +68,7 @@ class Ledger(Struct, frozen=True, omit_defaults=True, dict=True):
     boot_id: str
     services: tuple[ServiceKey, ...] = ()
     adopted_services: tuple[tuple[ServiceKey, ServiceConfig], ...] = ()
-    destinations: tuple[DestinationKey, ...] = ()
+    destinations: tuple[OwnDestinations, ...] = ()
     adopted_destinations: tuple[tuple[DestinationKey, DestinationConfig], ...] = ()
     addresses: tuple[AddressKey, ...] = ()  # on lo
     adopted_addresses: tuple[tuple[AddressKey, AddressConfig], ...] = ()
@@ -82,9 +90,19 @@ class Ledger(Struct, frozen=True, omit_defaults=True, dict=True):
         return frozenset(self.services)
 
     @cached_property
-    def own_destinations(self) -> frozenset[DestinationKey]:
+    def own_destinations(self) -> DestinationSet:
         """The destinations as a set."""
-        return frozenset(self.destinations)
+        return DestinationSet({one.service: frozenset(one.places) for one in self.destinations})
+
+    @cached_property
+    def as_found(self) -> Destinations[DestinationConfig]:
+        """The adopted destinations, as they were found."""
+        return Destinations.of(self.adopted_destinations)
+
+    @property
+    def known_destinations(self) -> AbstractSet[DestinationKey]:
+        """All destinations that the ledger names: added and adopted ones."""
+        return self.own_destinations | self.as_found.keys() if self.adopted_destinations else self.own_destinations
 
     @property
     def holds_nothing(self) -> bool:
@@ -106,35 +124,37 @@ def usual_note(key: ServiceKey) -> ServiceNote:
     return ServiceNote(key.address)
 
 
-def listing(
-    keys: AbstractSet[K],
-    before: tuple[K, ...],
-    known: frozenset[K],
-    in_order: Callable[[Iterable[K]], Iterable[K]] = sorted,  # type: ignore[assignment]
-) -> tuple[K, ...]:
+def listing(keys: AbstractSet[K], before: tuple[K, ...], known: frozenset[K]) -> tuple[K, ...]:
     """Return keys as the ledger lists them; the very same listing where nothing changed, for that is told fastest.
 
     `known`: the set of `before`.
     """
     if keys is known or keys == known:
         return before
-    return tuple(in_order(keys))
+    return tuple(sorted(keys))  # type: ignore[type-var]
 
 
-def in_order(keys: Iterable[DestinationKey]) -> list[DestinationKey]:
-    """Return destinations sorted: service by service, as most comparisons would be of one service with itself."""
-    groups: dict[ServiceKey, list[DestinationKey]] = {}
-    for key in keys:
-        group = groups.get(key[0])
-        if group is None:
-            groups[key[0]] = [key]
-        else:
-            group.append(key)
-    found: list[DestinationKey] = []
+def destination_listing(now: AbstractSet[DestinationKey], ledger: Ledger) -> tuple[OwnDestinations, ...]:
+    """Return destinations as the ledger lists them; those of a service that has the same are the same object."""
+    known = ledger.own_destinations
+    if now is known:
+        return ledger.destinations
+    groups = now.groups if isinstance(now, DestinationSet) else DestinationSet.of(now).groups
+    before = {one.service: one for one in ledger.destinations}
+    found: list[OwnDestinations] = []
     for service in sorted(groups):
-        groups[service].sort()
-        found += groups[service]
-    return found
+        listed, group = before.get(service), groups[service]
+        if listed is None or group != known.groups[service]:
+            listed = OwnDestinations(service, tuple(sorted(group)))
+        found.append(listed)
+    return tuple(found)
+
+
+def found_listing(
+    now: Mapping[DestinationKey, DestinationConfig], ledger: Ledger
+) -> tuple[tuple[DestinationKey, DestinationConfig], ...]:
+    """Return adopted destinations as the ledger lists them; the very same listing where nothing changed."""
+    return ledger.adopted_destinations if now is ledger.as_found else tuple(sorted(now.items()))
 
 
 def ledger_for(boot_id: str, stored: Ledger | None) -> Ledger:

@@ -28,7 +28,7 @@ from lvs_dr.core.kernel import (
     TunnelKey,
     Verb,
 )
-from lvs_dr.core.ledger import Ledger, SysctlRecord, in_order, listing
+from lvs_dr.core.ledger import Ledger, SysctlRecord, destination_listing, found_listing, listing
 from lvs_dr.core.node_order import ordered
 from lvs_dr.core.settings import kept, plan_timeouts
 from lvs_dr.core.tunnels import plan_tunnels
@@ -94,8 +94,8 @@ def plan(
         ledger,
         services=listing(services.ours, ledger.services, ledger.own_services),
         adopted_services=tuple(sorted(services.adopted.items())),
-        destinations=listing(destinations.ours, ledger.destinations, ledger.own_destinations, in_order),
-        adopted_destinations=tuple(sorted(destinations.adopted.items())),
+        destinations=destination_listing(destinations.ours, ledger),
+        adopted_destinations=found_listing(destinations.adopted, ledger),
         addresses=tuple(sorted(addresses.ours)),
         adopted_addresses=tuple(sorted(addresses.adopted.items())),
         routes=tuple(sorted(routes.ours)),

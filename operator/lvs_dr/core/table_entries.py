@@ -5,32 +5,29 @@ others ask for is the same objects as before.
 """
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from itertools import repeat
-from typing import Final
+from typing import NamedTuple
 
 from msgspec import Struct
 
+from lvs_dr.core.destinations import Place
 from lvs_dr.core.health import CheckKey, Health, HealthView
 from lvs_dr.core.ipvs_table import Served, destination_config, served, service_config
-from lvs_dr.core.kernel import DestinationConfig, DestinationKey, ServiceConfig, ServiceKey
+from lvs_dr.core.kernel import DestinationConfig, ServiceConfig, ServiceKey
 from lvs_dr.core.ledger import ServiceNote
 from lvs_dr.core.objects import OnFailure
 from lvs_dr.core.table import DirectorTableSpec, TableDestination
 
-# As DestinationKey(*fields) does, without a frame of Python for each: they are made by the thousand.
-_destination_key: Final = partial(tuple.__new__, DestinationKey)
-
 
 class TableEntries(Struct, frozen=True):
-    """What one table asks for. The fields are those of `Desired`; `checked`: addresses whose health counts."""
+    """What one table asks for: the fields of `Desired`, by service. `checked`: addresses whose health counts."""
 
     services: dict[ServiceKey, ServiceConfig]
-    destinations: dict[DestinationKey, DestinationConfig]
+    destinations: dict[ServiceKey, Mapping[Place, DestinationConfig]]
     notes: dict[ServiceKey, ServiceNote]
-    uncertain: set[DestinationKey]
-    awaited: set[DestinationKey]
-    failed: set[DestinationKey]
+    uncertain: dict[ServiceKey, frozenset[Place]]
+    awaited: dict[ServiceKey, frozenset[Place]]
+    failed: dict[ServiceKey, frozenset[Place]]
     checked: frozenset[str]
 
 
@@ -40,66 +37,62 @@ def table_entries(table: DirectorTableSpec, services: Iterable[Served], health: 
     keys = [one.service for one in services]
     check = table.health_check
     checked = (entry.address for entry in (*table.destinations, *table.pending)) if check is not None else ()
-    found = TableEntries(
-        dict.fromkeys(keys, config), {}, dict.fromkeys(keys, note), set(), set(), set(), frozenset(checked)
-    )
+    found = TableEntries(dict.fromkeys(keys, config), {}, dict.fromkeys(keys, note), {}, {}, {}, frozenset(checked))
     configs = [destination_config(entry) for entry in table.destinations]
     pending = [destination_config(entry) for entry in table.pending]
     for one in services:
-        added = _keys(one, table.destinations)
-        if check is None or not one.check_port:
-            found.destinations.update(zip(added, configs, strict=True))
-        else:
-            waiting = _checked(found, table, one.check_port, zip(added, configs, strict=True), health)
-            found.uncertain.update(waiting)
-            found.awaited.update(waiting)
+        group = _group(table, one, zip(_places(one, table.destinations), configs, strict=True), health)
+        awaited = frozenset(group.waiting)
+        uncertain = awaited
         if pending:
-            entering = zip(_keys(one, table.pending), pending, strict=True)
-            found.uncertain.update(_entering(found, table, one.check_port, entering, health))
+            entering = _group(table, one, zip(_places(one, table.pending), pending, strict=True), health)
+            group.wanted.update(entering.wanted)
+            group.failed.extend(entering.failed)
+            uncertain = awaited.union(entering.wanted)
+        for of_all, of_this in (
+            (found.uncertain, uncertain),
+            (found.awaited, awaited),
+            (found.failed, frozenset(group.failed)),
+        ):
+            if of_this:
+                of_all[one.service] = of_this
+        if group.wanted:
+            found.destinations[one.service] = group.wanted
     return found
 
 
-def _keys(one: Served, entries: Iterable[TableDestination]) -> list[DestinationKey]:
-    addresses = [entry.address for entry in entries]
-    return list(map(_destination_key, zip(repeat(one.service), addresses, repeat(one.target_port))))
+def _places(one: Served, entries: Iterable[TableDestination]) -> Iterable[Place]:
+    return zip((entry.address for entry in entries), repeat(one.target_port))
 
 
-def _checked(
-    found: TableEntries,
-    table: DirectorTableSpec,
-    port: int,
-    entries: Iterable[tuple[DestinationKey, DestinationConfig]],
-    health: HealthView,
-) -> list[DestinationKey]:
-    """Add destinations as healthy as they are, and return those that wait for their first check."""
+class _Group(NamedTuple):
+    """What a table asks for in one service: entries with their settings, those without a result, those that failed."""
+
+    wanted: dict[Place, DestinationConfig]
+    waiting: list[Place]
+    failed: list[Place]
+
+
+def _group(
+    table: DirectorTableSpec, one: Served, entries: Iterable[tuple[Place, DestinationConfig]], health: HealthView
+) -> _Group:
+    """Return destinations as healthy as they are."""
     check = table.health_check
-    waiting: list[DestinationKey] = []
-    for key, setting in entries:
-        verdict = Health.UP if check is None or not port else health.get(CheckKey(key[1], port, check), Health.UNKNOWN)
+    if check is None or not one.check_port:
+        return _Group(dict(entries), [], [])
+    found = _Group({}, [], [])
+    for place, setting in entries:
+        verdict = health.get(CheckKey(place[0], one.check_port, check), Health.UNKNOWN)
         if verdict is Health.UP:
-            found.destinations[key] = setting
+            found.wanted[place] = setting
         elif verdict is Health.UNKNOWN:
-            found.destinations[key] = setting
-            waiting.append(key)
+            found.wanted[place] = setting
+            found.waiting.append(place)
         elif table.on_failure is OnFailure.REMOVE:
-            found.failed.add(key)
+            found.failed.append(place)
         else:
-            found.destinations[key] = setting._replace(weight=0)
-    return waiting
-
-
-def _entering(
-    found: TableEntries,
-    table: DirectorTableSpec,
-    port: int,
-    entries: Iterable[tuple[DestinationKey, DestinationConfig]],
-    health: HealthView,
-) -> list[DestinationKey]:
-    """Add destinations that are about to enter, and return them but for those that have failed and are not wanted."""
-    listed = list(entries)
-    _checked(found, table, port, listed, health)
-    refused = table.on_failure is OnFailure.REMOVE
-    return [key for key, _ in listed if not (refused and key in found.failed)]
+            found.wanted[place] = setting._replace(weight=0)
+    return found
 
 
 class EntriesMemory:

@@ -7,7 +7,7 @@ The same objects also make the comparison with what is wanted cheaper: equality 
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -17,7 +17,6 @@ from lvs_dr.netlink.message import ATTRIBUTES_START
 
 ServiceKeyT = TypeVar("ServiceKeyT", bound=tuple[object, ...])
 ServiceConfigT = TypeVar("ServiceConfigT", bound=tuple[object, ...])
-DestinationKeyT = TypeVar("DestinationKeyT", bound=tuple[object, ...])
 DestinationConfigT = TypeVar("DestinationConfigT", bound=tuple[object, ...])
 
 _KNOWN: Final = slice(ATTRIBUTES_START, ipvs_decode.COUNTERS_START + 4)
@@ -32,8 +31,11 @@ _NO_COUNTERS: Final = (0, 0, 0, 0)
 _unpack_counters = _COUNTERS.unpack_from
 _new = tuple.__new__
 
-# size of the message, address family attribute, key, configuration
-_Entry = tuple[int, int, DestinationKeyT, DestinationConfigT]
+Place = tuple[str, int]
+"""Address and port of a destination."""
+
+# size of the message, address family attribute, place, configuration
+_Entry = tuple[int, int, Place, DestinationConfigT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,33 +45,31 @@ class _Meaning(Generic[DestinationConfigT]):
     known: bytes
     size: int
     family: int
-    address: str
-    port: int
+    place: Place
     config: DestinationConfigT
 
 
-class TableReader(Generic[ServiceKeyT, ServiceConfigT, DestinationKeyT, DestinationConfigT]):
+class TableReader(Generic[ServiceKeyT, ServiceConfigT, DestinationConfigT]):
     """Decodes dumps. The types are named tuples of the caller's own.
 
     Services have the fields of netlink.ipvs.ServiceKey and ServiceConfig, destination configurations those of
-    DestinationConfig; a destination's key is (service key, address, port). All methods raise MalformedMessage.
+    DestinationConfig. All methods raise MalformedMessage.
     """
 
     def __init__(
         self,
         service_key: type[ServiceKeyT],
         service_config: type[ServiceConfigT],
-        destination_key: type[DestinationKeyT],
         destination_config: type[DestinationConfigT],
     ) -> None:
         self._service_key = service_key
         self._service_config = service_config
-        self._destination_key = destination_key
         self._destination_config = destination_config
         self._services: dict[bytes, tuple[ServiceKeyT, ServiceConfigT]] = {}
         self._counters: dict[int, bytes] = {}  # size -> header
         self._meanings: dict[bytes, _Meaning[DestinationConfigT]] = {}
-        self._destinations: dict[ServiceKeyT, dict[bytes, _Entry[DestinationKeyT, DestinationConfigT]]] = {}
+        self._destinations: dict[ServiceKeyT, dict[bytes, _Entry[DestinationConfigT]]] = {}
+        self._last: dict[ServiceKeyT, Mapping[Place, DestinationConfigT]] = {}
 
     def services(self, messages: Iterable[bytes]) -> tuple[dict[ServiceKeyT, ServiceConfigT], frozenset[ServiceKeyT]]:
         """Read the answer to `get_services`: all services, and the firewall marks that no packet has had so far.
@@ -92,34 +92,39 @@ class TableReader(Generic[ServiceKeyT, ServiceConfigT, DestinationKeyT, Destinat
                 silent.append(entry[0])
         if len(self._destinations) > len(found):
             self._destinations = {key: one for key, one in self._destinations.items() if key in found}
+            self._last = {key: one for key, one in self._last.items() if key in found}
         return found, frozenset(silent)
 
     def destinations(
-        self,
-        service: ServiceKeyT,
-        messages: list[bytes],
-        configs: dict[DestinationKeyT, DestinationConfigT],
-        connections: dict[DestinationKeyT, int],
-        *,
-        inactive_too: bool,
-    ) -> None:
-        """Read the answer to `get_destinations` into the two mappings; counts the active connections, or all."""
+        self, service: ServiceKeyT, messages: list[bytes], *, inactive_too: bool
+    ) -> tuple[Mapping[Place, DestinationConfigT], dict[Place, int]]:
+        """Read the answer to `get_destinations`: how each is set, and its active connections, or all.
+
+        The first mapping is the very same one as in the read before where nothing has changed; it is not to be changed.
+        """
         before = self._destinations.get(service)
         if before is None or len(before) > 2 * len(messages) + 16:
             before = self._destinations[service] = {}
+        configs: dict[Place, DestinationConfigT] = {}
+        connections: dict[Place, int] = {}
         get, where, header = before.get, _COUNTERS_AT, _INACTIVE_HEADER
         for message in messages:
             entry = get(message[_KNOWN])
             if entry is None or entry[0] != len(message):
-                self._add(service, message, configs, connections, inactive_too=inactive_too)
+                self._add(before, message, configs, connections, inactive_too=inactive_too)
                 continue
-            _, family_known, key, config = entry
+            _, family_known, place, config = entry
             active, inactive_header, inactive, family = _unpack_counters(message, where)
             if family != family_known or inactive_header != header:
-                self._add(service, message, configs, connections, inactive_too=inactive_too)
+                self._add(before, message, configs, connections, inactive_too=inactive_too)
                 continue
-            configs[key] = config
-            connections[key] = active + inactive if inactive_too else active
+            configs[place] = config
+            connections[place] = active + inactive if inactive_too else active
+        last = self._last.get(service)
+        if last is not None and last == configs:
+            return last, connections
+        self._last[service] = configs
+        return configs, connections
 
     def _without_counters(self, message: bytes) -> bytes:
         """Return what says all about a service but its counters; they come last, in one of few sizes."""
@@ -138,10 +143,10 @@ class TableReader(Generic[ServiceKeyT, ServiceConfigT, DestinationKeyT, Destinat
 
     def _add(
         self,
-        service: ServiceKeyT,
+        before: dict[bytes, _Entry[DestinationConfigT]],
         message: bytes,
-        configs: dict[DestinationKeyT, DestinationConfigT],
-        connections: dict[DestinationKeyT, int],
+        configs: dict[Place, DestinationConfigT],
+        connections: dict[Place, int],
         *,
         inactive_too: bool,
     ) -> None:
@@ -152,14 +157,14 @@ class TableReader(Generic[ServiceKeyT, ServiceConfigT, DestinationKeyT, Destinat
             meaning = self._decode(message, known)
         active, header, inactive, family = _unpack_counters(message, _COUNTERS_AT) if meaning else _NO_COUNTERS
         if meaning is not None and header == _INACTIVE_HEADER and family == meaning.family:
-            key, config = _new(self._destination_key, (service, meaning.address, meaning.port)), meaning.config
-            self._destinations[service][meaning.known] = (meaning.size, family, key, config)
+            place, config = meaning.place, meaning.config
+            before[meaning.known] = (meaning.size, family, place, config)
         else:
             address, port, _, found, active, inactive = ipvs_decode.parse_destination(message)
-            key = _new(self._destination_key, (service, address, port))
+            place = (address, port)
             config = _new(self._destination_config, found)
-        configs[key] = config
-        connections[key] = active + inactive if inactive_too else active
+        configs[place] = config
+        connections[place] = active + inactive if inactive_too else active
 
     def _decode(self, message: bytes, known: bytes) -> "_Meaning[DestinationConfigT] | None":
         """Decode one destination and remember what it says; None where its attributes are not in the usual order."""
@@ -167,7 +172,7 @@ class TableReader(Generic[ServiceKeyT, ServiceConfigT, DestinationKeyT, Destinat
             return None
         address, port, _, config, _, _ = ipvs_decode.parse_destination(message)
         family = _unpack_counters(message, _COUNTERS_AT)[3]
-        meaning = _Meaning(known, len(message), family, address, port, _new(self._destination_config, config))
+        meaning = _Meaning(known, len(message), family, (address, port), _new(self._destination_config, config))
         if len(self._meanings) >= _MEANINGS:
             self._meanings.clear()
         self._meanings[known] = meaning

@@ -10,6 +10,7 @@ from lvs_dr.agent.ipvs_report import (
     overlapping,
     small_table,
 )
+from lvs_dr.core.destinations import Destinations
 from lvs_dr.core.health import Health
 from lvs_dr.core.kernel import DestinationConfig, DestinationKey, KernelState, ServiceConfig, ServiceKey
 from lvs_dr.core.ledger import ServiceNote
@@ -44,7 +45,7 @@ def test_connections_of_others_are_not_counted_as_ours() -> None:
     node.kernel.services[theirs.service] = PLAIN
     node.kernel.destinations[theirs] = DestinationConfig(1)
     made = node.follow(director(), {"a/web": plain()})
-    actual = KernelState(connections={theirs: 5000, destination("192.0.2.21"): 200})
+    actual = KernelState(connections=Destinations.of([(theirs, 5000), (destination("192.0.2.21"), 200)]))
     assert ipvs_report(made, actual, ConnectionCount()).connections == 200
 
 

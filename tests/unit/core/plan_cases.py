@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from lvs_dr.core.arp_settings import ARP_KEYS, ARP_RULES
 from lvs_dr.core.desired import Desired, desired, loopback_config
+from lvs_dr.core.destinations import NO_DESTINATIONS
 from lvs_dr.core.health import CheckKey, Health
 from lvs_dr.core.ipvs_table import family
 from lvs_dr.core.kernel import (
@@ -115,8 +116,8 @@ def wanted_states(draw: st.DrawFn) -> Desired:
     backend = draw(st.lists(st.sampled_from(VIPS), unique=True))
     return replace(
         ipvs,
-        uncertain=frozenset(),
-        awaited=frozenset(),
+        uncertain=NO_DESTINATIONS,
+        awaited=NO_DESTINATIONS,
         addresses={AddressKey("lo", address): loopback_config(address) for address in backend},
         routes=frozenset(RouteKey(address) for address in backend),
         sysctls={rule.key: rule for rule in ARP_RULES} if any(":" not in address for address in backend) else {},

@@ -149,7 +149,7 @@ def test_every_entry_is_in_the_ledger_before_it_is_touched(theirs: Found, first:
         adopted = (*made.ledger.adopted_services, *made.ledger.adopted_destinations)
         assert {op.key for op in made.ops} <= {
             *made.ledger.services,
-            *made.ledger.destinations,
+            *made.ledger.own_destinations,
             *(key for key, _ in adopted),
         }
         kernel.apply(made.ops)

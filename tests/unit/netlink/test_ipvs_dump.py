@@ -2,7 +2,8 @@
 
 import socket
 import struct
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from lvs_dr.netlink import ipvs_encode as encode
 from lvs_dr.netlink.errors import MalformedMessage
 from lvs_dr.netlink.ipvs import DestinationConfig, ServiceConfig, ServiceKey
 from lvs_dr.netlink.ipvs import DestinationKey as WireKey
-from lvs_dr.netlink.ipvs_dump import TableReader
+from lvs_dr.netlink.ipvs_dump import Place, TableReader
 from tests.unit.netlink.netlink_kernel import attribute, attributes, destination_body
 from tests.unit.netlink.strategies import destination_configs, destination_keys, service_keys, services
 
@@ -23,20 +24,12 @@ PLAIN = ServiceConfig("wlc", 0, 0, 32, "")
 STORAGE = WireKey("192.168.35.21", 443, socket.AF_INET)
 DIRECT = DestinationConfig(100, 3, 0, 0, 0, 0, 0)
 
-Reader = TableReader[ServiceKey, ServiceConfig, "Key", DestinationConfig]
-
-
-class Key(NamedTuple):
-    """A caller's own type of key."""
-
-    service: ServiceKey
-    address: str
-    port: int
+Reader = TableReader[ServiceKey, ServiceConfig, DestinationConfig]
 
 
 def reader() -> Reader:
     """A reader that has read nothing yet."""
-    return TableReader(ServiceKey, ServiceConfig, Key, DestinationConfig)
+    return TableReader(ServiceKey, ServiceConfig, DestinationConfig)
 
 
 def shown(key: WireKey, config: DestinationConfig, **how: Any) -> bytes:
@@ -55,12 +48,11 @@ def listed(key: ServiceKey, config: ServiceConfig, packets: int = 0, *, wide: bo
     return bytes(20) + attribute(1, inner)
 
 
-def read(using: Reader, messages: list[bytes], service: ServiceKey = WEB) -> tuple[dict[Key, Any], dict[Key, int]]:
+def read(
+    using: Reader, messages: list[bytes], service: ServiceKey = WEB
+) -> tuple[Mapping[Place, Any], dict[Place, int]]:
     """Read one service's destinations."""
-    configs: dict[Key, DestinationConfig] = {}
-    connections: dict[Key, int] = {}
-    using.destinations(service, messages, configs, connections, inactive_too=service.protocol == 17)
-    return configs, connections
+    return using.destinations(service, messages, inactive_too=service.protocol == 17)
 
 
 dumped = st.tuples(
@@ -80,9 +72,9 @@ def test_every_read_is_what_the_bytes_say(
             for key, config, counters, odd in now
         ]
         configs, connections = read(using, messages, service)
-        assert configs == {Key(service, key.address, key.port): config for key, config, _, _ in now}
+        assert configs == {(key.address, key.port): config for key, config, _, _ in now}
         assert connections == {
-            Key(service, key.address, key.port): active + (inactive if service.protocol == 17 else 0)
+            (key.address, key.port): active + (inactive if service.protocol == 17 else 0)
             for key, _, (active, inactive, _), _ in now
         }
 
@@ -92,10 +84,12 @@ def test_what_did_not_change_is_the_same_object() -> None:
     using = reader()
     first, _ = read(using, [shown(STORAGE, DIRECT)])
     second, connections = read(using, [shown(STORAGE, DIRECT, counters=(5, 6, 7))])
-    ((key, config),), ((again, same),) = first.items(), second.items()
-    assert again is key
-    assert same is config
-    assert connections == {key: 5}
+    assert second is first
+    assert connections == {(STORAGE.address, STORAGE.port): 5}
+    third, _ = read(using, [shown(STORAGE, DIRECT), shown(STORAGE._replace(port=7), DIRECT)])
+    assert len(first) == 1, "what was handed out is not changed"
+    for place, config in first.items():
+        assert third[place] is config
 
 
 @given(st.lists(st.lists(st.tuples(services(), st.integers(0, 3), st.booleans()), max_size=4), max_size=4))
@@ -157,7 +151,7 @@ def test_damaged_dumps_fail_as_documented(data: st.DataObject) -> None:
         assert expected is None
     else:
         assert expected is not None
-        key = Key(WEB, expected[0], expected[1])
+        key = (expected[0], expected[1])
         assert (configs, connections) == ({key: expected[3]}, {key: expected[4]})
     try:
         using.services([bytes(damaged)])

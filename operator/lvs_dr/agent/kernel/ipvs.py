@@ -6,14 +6,14 @@ The keys and configurations of `core.kernel` have the fields of the codec's own,
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from lvs_dr.agent.kernel.errors import KernelError, ipvs_failure, ipvs_missing
 from lvs_dr.agent.kernel.family import Family
+from lvs_dr.core.destinations import Destinations, Place
 from lvs_dr.core.kernel import (
     DestinationConfig,
-    DestinationKey,
     DestinationOp,
     Failure,
     ServiceConfig,
@@ -45,8 +45,8 @@ class IpvsState:
 
     def __init__(self) -> None:
         self.services: dict[ServiceKey, ServiceConfig] = {}
-        self.destinations: dict[DestinationKey, DestinationConfig] = {}
-        self.connections: dict[DestinationKey, int] = {}
+        self.destinations = Destinations[DestinationConfig]()
+        self.connections = Destinations[int]()
         self.silent_marks: frozenset[ServiceKey] = frozenset()
         self.slots = 0
 
@@ -60,7 +60,7 @@ class Ipvs:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._family = Family(open_socket, clock, lambda error: log.warning("%s", error))
-        self._reader = TableReader(ServiceKey, ServiceConfig, DestinationKey, DestinationConfig)
+        self._reader = TableReader(ServiceKey, ServiceConfig, DestinationConfig)
         self._slots = 0
 
     def read(self) -> IpvsState:
@@ -75,14 +75,15 @@ class Ipvs:
                 self._slots = info.connection_table_size
             state.slots = self._slots
             state.services, state.silent_marks = self._reader.services(socket.dump(ipvs_encode.get_services()))
+            configs: dict[ServiceKey, Mapping[Place, DestinationConfig]] = {}
+            connections: dict[ServiceKey, Mapping[Place, int]] = {}
             for key in state.services:
                 messages = socket.dump(ipvs_encode.get_destinations(key))
                 if messages:
                     # TCP and SCTP keep closed connections as inactive for minutes: removal cuts nothing of them.
                     inactive_too = key.protocol not in (_TCP, _SCTP)
-                    self._reader.destinations(
-                        key, messages, state.destinations, state.connections, inactive_too=inactive_too
-                    )
+                    configs[key], connections[key] = self._reader.destinations(key, messages, inactive_too=inactive_too)
+            state.destinations, state.connections = Destinations(configs), Destinations(connections)
         except NetlinkFailure as error:
             self._family.failed(error)
             raise KernelError(errno.EIO, f"IPVS cannot be read: {error}") from error
