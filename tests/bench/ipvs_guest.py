@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lvs_dr.agent.memory import use_memory_calmly
+from lvs_dr.agent.memory import share_the_interpreter, use_memory_calmly
 from lvs_dr.core.desired import desired
 from lvs_dr.core.plan import plan
 from tests.bench import ipvs_parts as parts
@@ -166,6 +166,7 @@ def main() -> None:
     """Measure what the arguments say."""
     what, (services, destinations, rounds), ways = sys.argv[1], map(int, sys.argv[2:5]), sys.argv[5:]
     use_memory_calmly()  # as the agent's own main does
+    share_the_interpreter()
     fresh_namespace()
     if what == "program":
         one("bare", 1, 1)  # loads the modules

@@ -4,13 +4,13 @@ All of it is pure and takes tens of milliseconds with ten thousand entries, so i
 loop. While nothing changes, the same objects come in, and the same objects go out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from lvs_dr.core.desired import Desired, desired
-from lvs_dr.core.health import HealthView
-from lvs_dr.core.kernel import KernelState
+from lvs_dr.core.desired import Desired, desired, in_service
+from lvs_dr.core.health import CheckKey, HealthView, check_keys
+from lvs_dr.core.kernel import DestinationKey, KernelState, Op
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.plan import Plan, plan
@@ -86,3 +86,27 @@ class Decider:
 
 def _same(one: KernelState, other: KernelState) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in _LASTING)
+
+
+def checks(
+    tables: Mapping[str, DirectorTableSpec], actual: KernelState
+) -> tuple[Sequence[CheckKey], frozenset[CheckKey]]:
+    """Return the checks that the tables ask for, and which of them the kernel sends to already."""
+    return [key for table in tables.values() for key in check_keys(table)], in_service(tables.values(), actual)
+
+
+def without_removals(ops: Iterable[Op], goal: Desired) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+    """Split operations into those that build what is wanted, and those that take something away.
+
+    Until the API server was heard the last good state may be older than what an agent before us did: it is good
+    enough to build from, and to take out a real server that fails its checks, but not to take anything else away.
+    """
+    others: frozenset[object] = frozenset((*goal.services, *goal.addresses, *goal.routes, *goal.sysctls))
+    others |= {*goal.shared.timeouts, *goal.tunnels.devices, *goal.tunnels.gue_ports}
+    building: list[Op] = []
+    removing: list[Op] = []
+    for op in ops:
+        key = op.key
+        inside = isinstance(key, DestinationKey) and (key in goal.destinations or key in goal.failed)
+        (building if inside or key in others else removing).append(op)
+    return tuple(building), tuple(removing)

@@ -26,7 +26,7 @@ FREE_REPAIRS = 4  # made at once; more within the window and we step back
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
 WINDOW_SECONDS = 120.0  # a repair that held this long was not fought over
-_NO_KIND: Final[type] = type(None)
+_NO_DRAWER: Final = object()
 
 
 class _Record(msgspec.Struct, gc=False):
@@ -71,7 +71,7 @@ class Drift:
     """
 
     def __init__(self) -> None:
-        self._records: dict[type, dict[object, _Record]] = {}  # by kind of operation and key
+        self._records: dict[object, dict[object, _Record]] = {}  # by drawer (`_drawer`) and key
         self._fought: dict[tuple[type, object], _Record] = {}  # those that were to wait at some time
         self._oldest = math.inf  # no record is older
         self.repairs = 0
@@ -84,7 +84,7 @@ class Drift:
         withheld: list[Op] = []
         missing: set[ServiceKey] = set()
         for op in ops:
-            record = self._records.get(type(op), _NOTHING).get(op.key)
+            record = self._records.get(_drawer(op), _NOTHING).get(op.key)
             late = record is not None and record.op == op and now < record.not_before
             late = late or (isinstance(op, DestinationOp) and op.key.service in missing)
             if late and isinstance(op, ServiceOp):
@@ -98,13 +98,14 @@ class Drift:
         """Note what was carried out. `repairs`: what the plan knows to have been lost."""
         refused = {failure.op for failure in failures}
         self._oldest = min(self._oldest, now)
-        kind, records = _NO_KIND, dict[object, _Record]()
+        last, records = _NO_DRAWER, dict[object, _Record]()
         for op in ops:
             if refused and op in refused:
                 continue  # a refused change is a failure, told as such
-            if type(op) is not kind:
-                kind = type(op)
-                records = self._records.setdefault(kind, {})
+            drawer = _drawer(op)
+            if drawer is not last:
+                last = drawer
+                records = self._records.setdefault(drawer, {})
             fresh = _Record(op, now)
             record = records.setdefault(op[1], fresh)
             if record is fresh or record.op != op:
@@ -112,7 +113,7 @@ class Drift:
                     self.repairs += 1
                 if record is not fresh:
                     records[op[1]] = fresh
-                    self._fought.pop((kind, op[1]), None)
+                    self._fought.pop((type(op), op[1]), None)
                 continue
             self.repairs += 1
             self._repeated(record, now)
@@ -151,16 +152,25 @@ class Drift:
 
     def _forget(self, now: float) -> None:
         """Forget what was neither carried out nor asked for lately."""
-        last = {
-            (kind, key): max(record.at, record.asked)
-            for kind, records in self._records.items()
-            for key, record in records.items()
-        }
-        for (kind, key), at in last.items():
-            if now - at > WINDOW_SECONDS:
-                del self._records[kind][key]
-                self._fought.pop((kind, key), None)
-        self._oldest = min((at for at in last.values() if now - at <= WINDOW_SECONDS), default=math.inf)
+        self._oldest = math.inf
+        for drawer, records in list(self._records.items()):
+            kept: dict[object, _Record] = {}
+            for key, record in records.items():
+                last = max(record.at, record.asked)
+                if now - last <= WINDOW_SECONDS:
+                    kept[key] = record
+                    self._oldest = min(self._oldest, last)
+                elif self._fought:
+                    self._fought.pop((type(record.op), key), None)
+            if kept:
+                self._records[drawer] = kept
+            else:
+                del self._records[drawer]
+
+
+def _drawer(op: Op) -> object:
+    """Return where the record of an operation is kept: one mapping of all would grow in steps that take long."""
+    return op.key.service if type(op) is DestinationOp else type(op)
 
 
 def _address(op: Op) -> str:

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from msgspec import structs
 
 from lvs_dr.agent.assigner import Assigner
-from lvs_dr.agent.decider import Decider, Situation
+from lvs_dr.agent.decider import Decider, Situation, checks, without_removals
 from lvs_dr.agent.desired import DesiredState, Wanted
 from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.drift import Drift
@@ -23,20 +23,17 @@ from lvs_dr.agent.seen import Done, Seen, Surroundings
 from lvs_dr.agent.succession import Succession
 from lvs_dr.agent.words import command
 from lvs_dr.core.arp_settings import arp_repairs
-from lvs_dr.core.desired import Desired, in_service
-from lvs_dr.core.health import CheckKey, check_keys
+from lvs_dr.core.desired import Desired
 from lvs_dr.core.ipvs_table import services_of
 from lvs_dr.core.kernel import (
     DestinationOp,
     Failure,
     KernelState,
-    Op,
     ServiceOp,
     SysctlOp,
     Verb,
 )
 from lvs_dr.core.node import LVSNodeSpec
-from lvs_dr.core.plan import Plan
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.scope import scope
 from lvs_dr.core.settings import other_owner
@@ -111,9 +108,9 @@ class NodePass:
         actual = await self._read(spec, tables)
         await self._check(tables, actual)
         situation = self._situation(spec, tables, wanted, around)
-        goal, made = await asyncio.to_thread(self._decider.decide, situation, actual, self._clock())
-        done = await self._carry_out(made, goal, heard=wanted.heard)
-        if any(not isinstance(op, ServiceOp | DestinationOp) for op in done.admitted):
+        goal, done = await asyncio.to_thread(self._decide, situation, actual, heard=wanted.heard)
+        done = await self._carry_out(done)
+        if done.beyond_ipvs:
             # What is reported of lo and of tunnels opens the way for traffic: it is read, not inferred.
             lo = await self._read(spec, tables, ipvs=False)
             actual = structs.replace(
@@ -125,7 +122,7 @@ class NodePass:
                 gue_ports=lo.gue_ports,
             )
         self._served, self._sysctls = tables, goal
-        self._settle(force, tables, goal, done)
+        await asyncio.to_thread(self._settle, force, tables, goal, done)
         self._assign(spec, goal, actual, done, heard=wanted.heard, again=deep)
         return Seen(wanted, force, around, self._interface, actual, goal, done)
 
@@ -191,7 +188,7 @@ class NodePass:
 
     async def _check(self, tables: Mapping[str, DirectorTableSpec], actual: KernelState) -> None:
         if tables is not self._checked:
-            self._prober.update(*await asyncio.to_thread(_checks, tables, actual))
+            self._prober.update(*await asyncio.to_thread(checks, tables, actual))
             self._checked = tables
 
     def _situation(
@@ -211,25 +208,36 @@ class NodePass:
             owner=other_owner({interface.name for interface in around.interfaces}),
         )
 
-    async def _carry_out(self, made: Plan, goal: Desired, *, heard: bool) -> Done:
-        """Write the ledger, change the kernel, count what was repaired."""
+    def _decide(self, situation: Situation, actual: KernelState, *, heard: bool) -> tuple[Desired, Done]:
+        """Return what is wanted and what to do, which the ledger says from now on. In a thread: it takes a while."""
+        goal, made = self._decider.decide(situation, actual, self._clock())
         ops, early = (made.ops, ()) if heard else without_removals(made.ops, goal)
         admitted, withheld = self.drift.admit(ops, self._clock())
-        withheld += early
-        await asyncio.to_thread(self._ledger.save_plan, made.ledger)
-        if not admitted:
+        self._ledger.save_plan(made.ledger)
+        return goal, Done(made, admitted, withheld + early)
+
+    async def _carry_out(self, planned: Done) -> Done:
+        """Change the kernel, count what was repaired."""
+        if not planned.admitted:
             self._failing = set()
-            return Done(made, admitted, withheld)
-        failures = await self._door.apply(admitted)
-        await asyncio.to_thread(self.drift.applied, admitted, failures, made.repairs, self._clock())
-        self._log_failures(failures)
-        refused = {failure.op for failure in failures}
-        repaired = [op for op in admitted if op in made.repairs and op not in refused]
+            return planned
+        failures = await self._door.apply(planned.admitted)
+        done = structs.replace(planned, failures=failures)
+        repaired_settings = await asyncio.to_thread(self._look_back, done)
+        if self._assigner.state.held and repaired_settings:
+            self._assigner.announce()  # clients may have learnt a wrong MAC meanwhile
+        return done
+
+    def _look_back(self, done: Done) -> bool:
+        """Note what was done, in a thread, and tell whether a sysctl was repaired."""
+        repairs, refused = done.made.repairs, done.refused
+        self.drift.applied(done.admitted, done.failures, repairs, self._clock())
+        self._log_failures(done.failures)
+        _ = done.added, done.beyond_ipvs  # worked out here, where nobody waits
+        repaired = [op for op in done.admitted if op in repairs and op not in refused] if repairs else []
         if repaired:
             log.warning("repaired %d entries that were lost or changed", len(repaired))
-        if self._assigner.state.held and any(isinstance(op, SysctlOp) for op in repaired):
-            self._assigner.announce()  # clients may have learnt a wrong MAC meanwhile
-        return Done(made, admitted, withheld, failures)
+        return any(isinstance(op, SysctlOp) for op in repaired)
 
     def _log_failures(self, failures: tuple[Failure, ...]) -> None:
         """Say what the kernel refuses, once each, and not again every few seconds."""
@@ -277,22 +285,3 @@ class NodePass:
         elif self._kept & held:
             addresses = (*addresses, *sorted((self._kept & held) - frozenset(addresses)))
         self._assigner.want(Assignment(self._interface, addresses), again=again)
-
-
-def _checks(
-    tables: Mapping[str, DirectorTableSpec], actual: KernelState
-) -> tuple[Sequence[CheckKey], frozenset[CheckKey]]:
-    """Return the checks that the tables ask for, and which of them the kernel sends to already."""
-    return [key for table in tables.values() for key in check_keys(table)], in_service(tables.values(), actual)
-
-
-def without_removals(ops: Iterable[Op], goal: Desired) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
-    """Split operations into those that build what is wanted, and those that take something away.
-
-    Until the API server was heard the last good state may be older than what an agent before us did: it is good
-    enough to build from, and to take out a real server that fails its checks, but not to take anything else away.
-    """
-    wanted = {*goal.services, *goal.destinations, *goal.addresses, *goal.routes, *goal.sysctls, *goal.failed}
-    wanted |= {*goal.shared.timeouts, *goal.tunnels.devices, *goal.tunnels.gue_ports}
-    building = tuple(op for op in ops if op.key in wanted)
-    return building, tuple(op for op in ops if op.key not in wanted)

@@ -20,7 +20,7 @@ from lvs_dr.agent.kernel.node import NodeKernel
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.ledger import DamagedLedgerError, LedgerFile
 from lvs_dr.agent.main import version
-from lvs_dr.agent.memory import use_memory_calmly
+from lvs_dr.agent.memory import share_the_interpreter, use_memory_calmly
 from lvs_dr.agent.speaker import AddressHolder
 from lvs_dr.agent.wire import PacketWire
 from lvs_dr.process.metrics import Metrics
@@ -96,6 +96,7 @@ async def _run(options: argparse.Namespace, api: ApiSettings, lock: HostLock) ->
             async with web:
                 log.info("lvs-agent %s on node %s, boot %s", settings.version, settings.node, boot_id)
                 use_memory_calmly()
+                share_the_interpreter()
                 await agent.run()
         finally:
             events.close()

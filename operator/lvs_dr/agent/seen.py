@@ -10,7 +10,7 @@ from lvs_dr.agent.inforce import Force
 from lvs_dr.agent.interface import own_addresses
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.core.desired import Desired, reserved_addresses
-from lvs_dr.core.kernel import Failure, KernelState, Op, ServiceKey, ServiceOp, Verb
+from lvs_dr.core.kernel import DestinationOp, Failure, KernelState, Op, ServiceKey, ServiceOp, Verb
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import InterfaceReport
 from lvs_dr.core.plan import Plan
@@ -43,11 +43,20 @@ class Done(msgspec.Struct, frozen=True, dict=True):
     failures: tuple[Failure, ...] = ()
 
     @cached_property
+    def refused(self) -> frozenset[Op]:
+        """The operations that the kernel refused."""
+        return frozenset(failure.op for failure in self.failures)
+
+    @cached_property
+    def beyond_ipvs(self) -> bool:
+        """Whether anything but IPVS's services and destinations was to be changed."""
+        return any(type(op) is not DestinationOp and type(op) is not ServiceOp for op in self.admitted)
+
+    @cached_property
     def added(self) -> frozenset[ServiceKey]:
         """The services that were added."""
-        refused = {failure.op for failure in self.failures}
-        added = (op for op in self.admitted if isinstance(op, ServiceOp) and op.verb is Verb.ADD)
-        return frozenset(op.key for op in added if op not in refused)
+        added = [op for op in self.admitted if type(op) is ServiceOp and op.verb is Verb.ADD]
+        return frozenset(op.key for op in added if op not in self.refused)
 
     @property
     def carried_out(self) -> int:

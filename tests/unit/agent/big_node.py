@@ -17,7 +17,7 @@ from lvs_dr.agent.inforce import InForce
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.loop import Loop
-from lvs_dr.agent.memory import use_memory_calmly
+from lvs_dr.agent.memory import share_the_interpreter, use_memory_calmly
 from lvs_dr.agent.onepass import NodePass
 from lvs_dr.agent.telling import facts
 from lvs_dr.agent.watch import Metadata, Seen
@@ -202,6 +202,7 @@ def main() -> None:
     import tempfile  # noqa: PLC0415 - only here
 
     use_memory_calmly()
+    share_the_interpreter()
     with tempfile.TemporaryDirectory() as directory:
         for name, longest in asyncio.run(measure(Path(directory))).items():
             print(f"{name:16} {longest:7.1f} ms")  # noqa: T201 - a measurement by hand
