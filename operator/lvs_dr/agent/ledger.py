@@ -53,12 +53,11 @@ class _Pieces:
                 known = one, msgspec.json.encode(one)
             self._made[one.service] = known
             texts.append(known[1])
-        joined = [b",".join(texts[first : first + _AT_ONCE]) for first in range(0, len(texts), _AT_ONCE)]
-        pieces = [b'{"destinations":[']
-        for number, piece in enumerate(joined):
-            pieces += [b",", piece] if number else [piece]
+        joined = [b",".join(texts[first : first + _AT_ONCE]) for first in range(0, len(texts), _AT_ONCE)] or [b""]
         rest = msgspec.json.encode(_Rest(msgspec.structs.replace(ledger, destinations=())))
-        return [*pieces, b"],", rest.removeprefix(b"{")]
+        joined[0] = b'{"destinations":[' + joined[0]
+        joined[-1] += b"]," + rest.removeprefix(b"{")
+        return [piece if piece is joined[-1] else piece + b"," for piece in joined]
 
 
 class LedgerFile:

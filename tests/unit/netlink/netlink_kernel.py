@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 FAMILY = 0x1C
 CONTROLLER = 16
-SCHEDULERS = {b"rr\0", b"wrr\0", b"wlc\0", b"mh\0", b"sh\0"}
+SCHEDULERS = {b"fo\0", b"rr\0", b"wrr\0", b"wlc\0", b"mh\0", b"sh\0"}
 REQUEST, MULTI, ACK, INTERRUPTED, CAPPED, ACK_TLVS, DUMP = 0x1, 0x2, 0x4, 0x10, 0x100, 0x200, 0x300
 
 Attributes = dict[int, bytes]
