@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
@@ -94,7 +95,7 @@ class Drift:
             (withheld if late else admitted).append(op)
         return tuple(admitted), tuple(withheld)
 
-    def applied(self, ops: Sequence[Op], failures: Sequence[Failure], repairs: frozenset[Op], now: float) -> None:
+    def applied(self, ops: Sequence[Op], failures: Sequence[Failure], repairs: AbstractSet[Op], now: float) -> None:
         """Note what was carried out. `repairs`: what the plan knows to have been lost."""
         refused = {failure.op for failure in failures}
         self._oldest = min(self._oldest, now)

@@ -100,21 +100,13 @@ def desired(
     refused = [address for address in spec.backend_addresses if address in reserved and address not in ours]
     backend = [address for address in spec.backend_addresses if address not in refused]
     refusals = [Refusal(Reason.RESERVED_ADDRESS, _reserved_text(one, reserved[one]), one) for one in refused]
-    memory = memory or EntriesMemory()
-    memory.follow(tables, health)
-    builder = _Tables(memory, health)
-    left_alone = set(unreadable)
+    builder = _Tables(memory or EntriesMemory(), tables, health)
     # A node that is a real server of a VIP balances it only while it holds it: two such nodes would send a
     # packet back and forth until its TTL ends.
     guarded = frozenset(spec.backend_addresses) - held
+    taken = {address: what for address, what in reserved.items() if address not in ours}
     for name, table in sorted(tables.items()):
-        if table.paused:
-            left_alone.add(table.address)
-        elif table.address in reserved and table.address not in ours:
-            text = _reserved_text(table.address, reserved[table.address])
-            refusals.append(Refusal(Reason.RESERVED_ADDRESS, text, table.address, name))
-        elif table.address not in guarded:
-            refusals.extend(builder.add(name, table))
+        refusals.extend(builder.follow(name, table, taken, guarded))
     shared = settings(spec.director.settings if spec.director else None, owner)
     tunnels = ends(spec.backend_tunnels)
     refusals += [Refusal(reason, text, "") for reason, text in (*shared.problems, *tunnels.problems)]
@@ -130,7 +122,7 @@ def desired(
         sysctls={**_arp_rules(backend), **shared.sysctls},
         shared=shared,
         tunnels=tunnels,
-        left_alone=frozenset(left_alone),
+        left_alone=unreadable | builder.left_alone,
         held=held,
         refusals=tuple(refusals),
     )
@@ -190,7 +182,8 @@ def reserved_addresses(interfaces: Iterable[InterfaceReport], next_hops: Iterabl
 class _Tables:
     """Collects the IPVS entries of tables."""
 
-    def __init__(self, memory: EntriesMemory, health: HealthView) -> None:
+    def __init__(self, memory: EntriesMemory, tables: Mapping[str, DirectorTableSpec], health: HealthView) -> None:
+        memory.follow(tables, health)
         self._memory = memory
         self._health = health
         self._owner: dict[ServiceKey, str] = {}
@@ -200,6 +193,20 @@ class _Tables:
         self.uncertain: dict[ServiceKey, frozenset[Place]] = {}
         self.awaited: dict[ServiceKey, frozenset[Place]] = {}
         self.failed: dict[ServiceKey, frozenset[Place]] = {}
+        self.left_alone: set[str] = set()
+
+    def follow(
+        self, name: str, table: DirectorTableSpec, reserved: Mapping[str, str], guarded: frozenset[str]
+    ) -> list[Refusal]:
+        """Take one table, unless it is paused or its VIP cannot be one here, or not now."""
+        if table.paused:
+            self.left_alone.add(table.address)
+        elif table.address in reserved:
+            text = _reserved_text(table.address, reserved[table.address])
+            return [Refusal(Reason.RESERVED_ADDRESS, text, table.address, name)]
+        elif table.address not in guarded:
+            return self.add(name, table)
+        return []
 
     def add(self, name: str, table: DirectorTableSpec) -> list[Refusal]:
         """Add one table; a port or mark that another table has already is left to that one."""

@@ -23,7 +23,7 @@ from lvs_dr.core.kernel import (
     Verb,
 )
 from lvs_dr.core.leaving import Leaving, Notes, leaving
-from lvs_dr.core.ledger import Ledger, ServiceNote
+from lvs_dr.core.ledger import Ledger, ServiceNote, destination_listing, found_listing, listing
 
 _new: Final = tuple.__new__  # as DestinationOp(*fields), without a frame of Python for each of thousands
 
@@ -48,6 +48,18 @@ class IpvsChanges(Struct, frozen=True):
             for entry, setting in entries.items():
                 yield _new(DestinationOp, (verb, entry, setting))
         yield from (DestinationOp(Verb.DELETE, entry) for entry in destinations.delete)
+
+    def recorded(self, ledger: Ledger) -> Ledger:
+        """Return the ledger as it must be before the first operation."""
+        return replace(
+            ledger,
+            services=listing(self.services.ours, ledger.services, ledger.own_services),
+            adopted_services=tuple(sorted(self.services.adopted.items())),
+            destinations=destination_listing(self.destinations.ours, ledger),
+            adopted_destinations=found_listing(self.destinations.adopted, ledger),
+            draining=self.stays.records,
+            notes=self.noted(),
+        )
 
     def noted(self) -> tuple[tuple[ServiceKey, ServiceNote], ...]:
         """Return what the ledger must remember about services of ours."""

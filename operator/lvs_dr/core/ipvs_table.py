@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 
 from lvs_dr.core.kernel import (
     DestinationConfig,
-    DestinationKey,
     Forwarding,
     ServiceConfig,
     ServiceFlag,
@@ -120,11 +119,6 @@ def destination_config(entry: TableDestination) -> DestinationConfig:
         tunnel.port,
         int(_CHECKSUMS[tunnel.checksum]),
     )
-
-
-def destination_keys(table: DirectorTableSpec, entry: TableDestination) -> tuple[DestinationKey, ...]:
-    """Return the IPVS destinations of one real server of a table: one for each service."""
-    return tuple(DestinationKey(one.service, entry.address, one.target_port) for one in served(table))
 
 
 def services_of(table: DirectorTableSpec) -> frozenset[ServiceKey]:

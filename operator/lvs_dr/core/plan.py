@@ -1,6 +1,7 @@
 """From desired and actual state to ordered operations, and to the ledger that must be written before them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from lvs_dr.core.kernel import (
     AddressOp,
     DestinationConfig,
     DestinationKey,
+    DestinationOp,
     KernelState,
     Op,
     RouteKey,
@@ -25,10 +27,11 @@ from lvs_dr.core.kernel import (
     ServiceKey,
     SysctlKey,
     SysctlOp,
+    TimeoutOp,
     TunnelKey,
     Verb,
 )
-from lvs_dr.core.ledger import Ledger, SysctlRecord, destination_listing, found_listing, listing
+from lvs_dr.core.ledger import Ledger, SysctlRecord
 from lvs_dr.core.node_order import ordered
 from lvs_dr.core.settings import kept, plan_timeouts
 from lvs_dr.core.tunnels import plan_tunnels
@@ -49,7 +52,7 @@ class Plan(Struct, frozen=True):
     ledger: Ledger
     foreign: tuple[Foreign, ...] = ()
     draining: frozenset[DestinationKey] = frozenset()
-    repairs: frozenset[Op] = frozenset()
+    repairs: AbstractSet[Op] = frozenset()
     blocked: tuple[str, ...] = ()
     foreign_tunnels: tuple[TunnelKey, ...] = ()  # wanted names that somebody else's devices have
 
@@ -69,7 +72,7 @@ def plan(
     if not desired.writable:
         return Plan((), ledger)
     ipvs = ipvs_changes(desired, actual, ledger, now)
-    services, destinations, stays = ipvs.services, ipvs.destinations, ipvs.stays
+    services, destinations = ipvs.services, ipvs.destinations
     addresses, blocked = _addresses(desired, actual, ledger)
     routes = _routes(desired, actual, ledger)
     sysctls, restored, records = _sysctls(desired.sysctls, actual.sysctls, kept(ledger.sysctls, desired.shared.owner))
@@ -78,24 +81,12 @@ def plan(
     )
     tunnels = plan_tunnels(desired.tunnels.devices, desired.tunnels.gue_ports, actual, ledger)
     listed: list[Op] = [*sysctls, *restored, *timeouts, *timeouts_restored, *tunnels.ops]
-    listed += [RouteOp(Verb.ADD, key) for key in routes.add]
-    listed += [RouteOp(Verb.DELETE, key) for key in routes.delete]
-    listed += [AddressOp(Verb.ADD, key, config) for key, config in addresses.add.items()]
-    listed += [AddressOp(Verb.SET, key, config) for key, config in addresses.edit.items()]
-    listed += [AddressOp(Verb.DELETE, key) for key in addresses.delete]
+    listed += [*_route_ops(routes), *_address_ops(addresses)]
     listed += ipvs.ops()
-    lost: set[object] = {*services.lost, *destinations.lost, *addresses.lost, *routes.lost, *tunnels.lost}
-    known = {record.key: record.ours for record in ledger.sysctls}
-    known_timeouts = {record.key: record.ours for record in ledger.timeouts}
-    repairs = {op for op in listed if op.verb is not Verb.DELETE and op.key in lost} if lost else set()
-    repairs |= {op for op in sysctls if known.get(op.key) == op.value}
-    repairs |= {op for op in timeouts if known_timeouts.get(op.key) == op.seconds}
+    lost: set[object] = {*services.lost, *addresses.lost, *routes.lost, *tunnels.lost}
+    repairs = _brought_back(listed, lost, destinations.lost) | _put_again(sysctls, timeouts, ledger)
     written = replace(
-        ledger,
-        services=listing(services.ours, ledger.services, ledger.own_services),
-        adopted_services=tuple(sorted(services.adopted.items())),
-        destinations=destination_listing(destinations.ours, ledger),
-        adopted_destinations=found_listing(destinations.adopted, ledger),
+        ipvs.recorded(ledger),
         addresses=tuple(sorted(addresses.ours)),
         adopted_addresses=tuple(sorted(addresses.adopted.items())),
         routes=tuple(sorted(routes.ours)),
@@ -105,18 +96,46 @@ def plan(
         tunnels=tunnels.tunnels,
         gue_ports=tunnels.gue_ports,
         adopted_gue_ports=tunnels.adopted_gue_ports,
-        draining=stays.records,
-        notes=ipvs.noted(),
     )
     return Plan(
         ops=ordered(listed, frozenset((*restored, *timeouts_restored)), ipvs.replaced),
         ledger=written,
         foreign=_foreign(services, destinations, addresses, desired),
-        draining=stays.keys,
-        repairs=frozenset(repairs),
+        draining=ipvs.stays.keys,
+        repairs=repairs,
         blocked=blocked,
         foreign_tunnels=tunnels.foreign,
     )
+
+
+def _route_ops(routes: Changes[RouteKey, None]) -> Iterator[Op]:
+    yield from (RouteOp(Verb.ADD, key) for key in routes.add)
+    yield from (RouteOp(Verb.DELETE, key) for key in routes.delete)
+
+
+def _address_ops(addresses: Changes[AddressKey, AddressConfig]) -> Iterator[Op]:
+    yield from (AddressOp(Verb.ADD, key, config) for key, config in addresses.add.items())
+    yield from (AddressOp(Verb.SET, key, config) for key, config in addresses.edit.items())
+    yield from (AddressOp(Verb.DELETE, key) for key in addresses.delete)
+
+
+def _brought_back(ops: Iterable[Op], lost: AbstractSet[object], destinations: AbstractSet[DestinationKey]) -> set[Op]:
+    """Return the operations that put back what was lost."""
+    if not lost and not destinations:
+        return set()
+    return {
+        op
+        for op in ops
+        if op.verb is not Verb.DELETE and (op.key in destinations if isinstance(op, DestinationOp) else op.key in lost)
+    }
+
+
+def _put_again(sysctls: Iterable[SysctlOp], timeouts: Iterable[TimeoutOp], ledger: Ledger) -> set[Op]:
+    """Return the operations that set what was set before, and what somebody changed meanwhile."""
+    values = {record.key: record.ours for record in ledger.sysctls}
+    seconds = {record.key: record.ours for record in ledger.timeouts}
+    again: set[Op] = {op for op in sysctls if values.get(op.key) == op.value}
+    return again | {op for op in timeouts if seconds.get(op.key) == op.seconds}
 
 
 def _addresses(

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from lvs_dr.agent.hostlock import HostLock, HostLockedError
 from lvs_dr.agent.lastgood import LastGood, LastGoodFile, StoredTable, TableVersion
 from lvs_dr.agent.ledger import DamagedLedgerError, LedgerFile
 from lvs_dr.core.kernel import AddressKey, ServiceKey
-from lvs_dr.core.ledger import Ledger
+from lvs_dr.core.ledger import Ledger, OwnDestinations
 from lvs_dr.core.node import DirectorRole, LVSNodeSpec
 from lvs_dr.core.objects import OnFailure, Protocol
 from lvs_dr.core.table import DirectorTableSpec, TableDestination, TableHealthCheck, TablePort, TcpCheck
@@ -60,6 +61,21 @@ def test_a_last_good_state_of_another_version_or_node_is_ignored(tmp_path: Path)
     assert file.load("node-2") is None
     file.path.write_bytes(file.path.read_bytes().replace(b'"version":1', b'"version":2'))
     assert file.load("node-1") is None
+
+
+def test_a_large_ledger_comes_back_as_it_was(tmp_path: Path) -> None:
+    """It is put together from pieces, most of which were made for the file before."""
+    file = LedgerFile(tmp_path, "boot-1")
+    keys = [ServiceKey("192.0.2.100", port, 6) for port in range(1, 601)]
+    planned = Ledger("boot-1", destinations=tuple(OwnDestinations(key, (("192.0.2.21", 80),)) for key in keys))
+    for count in (600, 257, 256, 1, 0):
+        own = tuple(
+            one._replace(places=(("192.0.2.22", 80),)) if one.service.port == count else one
+            for one in planned.destinations
+        )
+        planned = replace(planned, services=(keys[0],), destinations=own[:count])
+        assert file.save_plan(planned)
+        assert LedgerFile(tmp_path, "boot-1").load() == planned
 
 
 def test_the_ledger_is_of_one_boot(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from lvs_dr.core.arp_settings import arp_repairs
 from lvs_dr.core.desired import desired, in_service, loopback_addresses, reserved_addresses
 from lvs_dr.core.health import CheckKey, Health
-from lvs_dr.core.ipvs_table import destination_keys
 from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
@@ -268,9 +267,3 @@ def test_an_empty_node_stays_untouched() -> None:
     assert made.ops == ()
     assert made.ledger == Ledger("boot-1")
     assert loopback_addresses(desired(EMPTY, {}, {}, made.ledger, held=frozenset(), reserved={}), KernelState()) == ()
-
-
-def test_entries_of_a_table_can_be_found_again() -> None:
-    """A failed entry could not be matched to its real server in the report."""
-    spec = table(ports=(80, 8443))
-    assert destination_keys(spec, spec.destinations[0]) == (destination(RIP, port=80), destination(RIP))
