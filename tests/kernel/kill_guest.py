@@ -18,6 +18,7 @@ from lvs_dr.agent.byhand import clean_up
 from lvs_dr.agent.kernel.node import NodeKernel
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.core import leaving
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.netlink import socket as netlink_socket
@@ -73,16 +74,21 @@ SPEC = {
 }
 
 
-def table(address: str, ports: list[int], servers: list[str]) -> DirectorTableSpec:
+def table(
+    address: str, ports: list[int], servers: list[str], *, scheduler: str = "wrr", first_weight: int = 100
+) -> DirectorTableSpec:
     """Return a table; the first port is 80."""
     raw = {
         "directorGroup": "default",
         "serviceGeneration": 1,
         "address": address,
         "ports": [{"port": port, "protocol": "TCP"} for port in ports],
-        "scheduler": "wrr",
+        "scheduler": scheduler,
         "onFailure": "Remove",
-        "destinations": [{"realServer": f"s{each[-1]}", "address": each, "weight": 100} for each in servers],
+        "destinations": [
+            {"realServer": f"s{each[-1]}", "address": each, "weight": 100 if number else first_weight}
+            for number, each in enumerate(servers)
+        ],
     }
     return msgspec.convert(raw, DirectorTableSpec)
 
@@ -91,6 +97,12 @@ TABLES = {
     "web/one": table("192.0.2.100", [80], ["192.0.2.21", "192.0.2.22"]),
     "web/two": table("192.0.2.101", [80], ["192.0.2.21", "192.0.2.22"]),  # exists already: adopted
     "web/six": table("2001:db8::100", [80], ["2001:db8::21"]),
+}
+# Everywhere another scheduler and another weight; one real server leaves, another one comes.
+EDITED = {
+    "web/one": table("192.0.2.100", [80], ["192.0.2.21", "192.0.2.23"], scheduler="wlc", first_weight=50),
+    "web/two": table("192.0.2.101", [80], ["192.0.2.21", "192.0.2.23"], scheduler="wlc", first_weight=50),
+    "web/six": table("2001:db8::100", [80], ["2001:db8::21"], scheduler="wlc", first_weight=50),
 }
 
 
@@ -114,6 +126,11 @@ def add() -> None:
     live(RUN_DIRECTORY, msgspec.convert(SPEC, LVSNodeSpec), TABLES)
 
 
+def edit() -> None:
+    """Follow the same objects after an edit."""
+    live(RUN_DIRECTORY, msgspec.convert(SPEC, LVSNodeSpec), EDITED)
+
+
 def remove() -> None:
     """Follow an empty spec: nothing of ours is to be on the node."""
     live(RUN_DIRECTORY, LVSNodeSpec(decided=True), {})
@@ -133,12 +150,15 @@ class Campaign:
     def __init__(self, first: dict[str, str]) -> None:
         self.clean = first
         self.full: dict[str, str] = {}
-        self.steps: dict[str, list[str]] = {"add": [], "remove": [], "clean up by hand": []}
+        self.steps: dict[str, list[str]] = {
+            "add": [], "remove": [], "clean up by hand": [], "edit": [], "edit back": []
+        }  # fmt: skip
         self.wrong: list[list[str]] = []
 
-    def compare(self, what: str, step: str, expected: dict[str, str]) -> None:
+    def compare(self, what: str, step: str, expected: dict[str, str], *, sort: bool = False) -> None:
         """Note every part of the node that is not as expected."""
-        for part, found in look().items():
+        seen = _sorted(look()) if sort else look()
+        for part, found in seen.items():
             if found != expected[part]:
                 lines = difflib.unified_diff(expected[part].splitlines(), found.splitlines(), lineterm="", n=0)
                 self.wrong.append([what, step, part, "\n".join(lines)[:1500]])
@@ -183,6 +203,47 @@ class Campaign:
                 return
         raise RuntimeError(f"not done after {LIMIT} steps")
 
+    def edits(self, first: int, stride: int) -> None:
+        """Kill while a running table is edited and while the edit is taken back, at every `stride`-th step in turn.
+
+        So every step is one to be killed at in one of the two directions, which are each other's mirror: same
+        messages, other values. After a kill the same is wanted again; after each third one, nothing.
+        """
+        tracing.run(add)
+        tracing.run(edit)
+        edited = _sorted(look())
+        tracing.run(add)
+        full = _sorted(look())
+        self.compare("edit and back", "no kill", _sorted(self.full), sort=True)
+        ways = {"edit": (edit, edited), "edit back": (add, full)}
+        left = set(ways)
+        kind = "edit"
+        for number in range(first, LIMIT, stride):
+            life, expected = ways[kind]
+            step = self.kill(kind, life, number)
+            if not step:
+                left.discard(kind)
+            if step and number // stride % 3 == 2:
+                tracing.run(remove)
+                self.compare(f"killed: {kind}, then nothing wanted", f"{number}: {step}", self.clean)
+                tracing.run(ways["edit back"][0])
+                kind = "edit"
+                continue
+            tracing.run(life)
+            self.compare(f"killed: {kind}, then the same wanted", f"{number}: {step}", expected, sort=True)
+            if not left:
+                break
+            kind = "edit back" if kind == "edit" else "edit"
+        else:
+            raise RuntimeError(f"not done after {LIMIT} steps")
+        tracing.run(remove)
+        self.compare("edited, then nothing wanted", "no kill", self.clean)
+
+
+def _sorted(seen: dict[str, str]) -> dict[str, str]:
+    """Return what was seen, lines sorted: a destination that went and came back is listed elsewhere."""
+    return {part: "\n".join(sorted(text.splitlines())) for part, text in seen.items()}
+
 
 def main() -> None:
     """Run the campaign with batches cut into single messages: a kill may come between any two of them."""
@@ -192,6 +253,8 @@ def main() -> None:
     subprocess.run(["sh", "-c", BEFORE], check=True, timeout=60)
     campaign = Campaign(look())
     campaign.run(int(sys.argv[1]), int(sys.argv[2]))
+    leaving.SETTLE_SECONDS = 0.05  # type: ignore[misc]  # a real server that leaves an edited table is quiesced first
+    campaign.edits(int(sys.argv[1]), int(sys.argv[2]))
     json.dump({"steps": campaign.steps, "wrong": campaign.wrong, "full": campaign.full}, sys.stdout)
 
 
