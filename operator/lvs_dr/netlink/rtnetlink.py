@@ -48,6 +48,7 @@ _RECEIVE_BYTES: Final = 64 * 1024
 _SEQUENCES: Final = 1 << 31
 _SOL_NETLINK: Final = 270
 _OPTIONS: Final = (10, 11)  # NETLINK_CAP_ACK, NETLINK_EXT_ACK
+_STRICT: Final = 12  # NETLINK_GET_STRICT_CHK
 _SO_RCVBUFFORCE: Final = 33
 _SO_ATTACH_FILTER: Final = 26
 _TIMEVAL: Final = struct.Struct("@ll")
@@ -71,19 +72,25 @@ _RENEWALS_DROPPED: Final = tuple(
 
 
 class RouteSocket:
-    """Changes and reads. Not for two threads at once. Opening raises SocketUnusable."""
+    """Changes and reads. Not for two threads at once. Opening raises SocketUnusable.
+
+    With `strict` the kernel looks at what a dump asks for, and leaves out the rest (NETLINK_GET_STRICT_CHK).
+    """
 
     def __init__(
         self,
         *,
         timeout: float = DEFAULT_TIMEOUT,
+        strict: bool = False,
         transport: Transport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timeout = timeout
         self._clock = clock
         self._buffer = bytearray(_RECEIVE_BYTES)
-        self._transport: Transport = transport or _open(0, timeout)
+        self._transport: Transport = transport or _open(
+            0, timeout, options=(*_OPTIONS, _STRICT) if strict else _OPTIONS
+        )
         self._sequence = 1
 
     def close(self) -> None:
@@ -223,7 +230,9 @@ class RouteMonitor:
                 yield header.kind, data[header.start : header.stop]
 
 
-def _open(groups: int, timeout: float | None, program: Sequence[bytes] = ()) -> socket.socket:
+def _open(
+    groups: int, timeout: float | None, program: Sequence[bytes] = (), options: Sequence[int] = _OPTIONS
+) -> socket.socket:
     """Open a NETLINK_ROUTE socket; without a timeout it does not block. A filter stands before the first message."""
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | (socket.SOCK_NONBLOCK if timeout is None else 0)
     try:
@@ -239,7 +248,7 @@ def _open(groups: int, timeout: float | None, program: Sequence[bytes] = ()) -> 
             code = ctypes.create_string_buffer(b"".join(program))
             described = struct.pack("@HP", len(program), ctypes.addressof(code))
             opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
-        for option in _OPTIONS:
+        for option in options:
             opened.setsockopt(_SOL_NETLINK, option, 1)
         if timeout is not None:
             seconds, fraction = divmod(timeout, 1)

@@ -11,20 +11,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from lvs_dr.agent.kernel.errors import KernelError, describe
-from lvs_dr.netlink.errors import MalformedMessage
-from lvs_dr.netlink.message import (
-    HEADER,
-    HEADER_SIZE,
-    NLM_F_DUMP,
-    NLM_F_DUMP_INTR,
-    NLM_F_REQUEST,
-    NLMSG_DONE,
-    NLMSG_ERROR,
-    attribute,
-    decode_error,
-    split,
-    walk,
-)
+from lvs_dr.netlink.errors import DumpInterrupted, MalformedMessage, NetlinkError, NetlinkFailure
+from lvs_dr.netlink.message import HEADER, HEADER_SIZE, attribute, walk
+from lvs_dr.netlink.rtnetlink import RouteSocket
 
 MAIN_TABLE: Final = 254
 BLACKHOLE: Final = 6  # RTN_BLACKHOLE
@@ -40,10 +29,6 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_EXT_MASK = 1, 3, 29
 _SKIP_STATISTICS: Final = attribute(_IFLA_EXT_MASK, _U32.pack(8))
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _RTA_DST, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 1, 5, 9, 15, 18
-_NETLINK_GET_STRICT_CHK: Final = 12
-_SOL_NETLINK: Final = 270
-_RECEIVE_BYTES: Final = 64 * 1024
-_ATTEMPTS: Final = 5
 # The table or the family is not there at all (IPv6 switched off): nothing in it.
 _EMPTY: Final = frozenset({errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT})
 _LENGTHS: Final[dict[int, int]] = {socket.AF_INET: 4, socket.AF_INET6: 16}
@@ -82,8 +67,7 @@ class Dumps:
     """A socket that only reads. One thread at a time; all methods raise KernelError."""
 
     def __init__(self) -> None:
-        self._socket: socket.socket | None = None
-        self._sequence = 0
+        self._socket: RouteSocket | None = None
 
     def addresses(self) -> list[AddressEntry]:
         """Read all addresses."""
@@ -107,49 +91,17 @@ class Dumps:
 
     def _dump(self, kind: int, body: bytes) -> list[bytes]:
         try:
-            for _ in range(_ATTEMPTS):
-                answers = self._once(kind, body)
-                if answers is not None:
-                    return answers
-        except MalformedMessage as error:
+            self._socket = self._socket or RouteSocket(timeout=TIMEOUT_SECONDS, strict=True)
+            return self._socket.dump(HEADER.pack(HEADER_SIZE + len(body), kind, 0, 0, 0) + body)
+        except NetlinkError as error:
+            if error.code in _EMPTY:
+                return []
+            raise KernelError(error.code, f"the kernel refused a dump: {describe(error.code)}") from error
+        except DumpInterrupted as error:
+            raise KernelError(errno.EINTR, str(error)) from error
+        except NetlinkFailure as error:  # also after answers were lost: a new socket starts clean
             self.close()
-            raise KernelError(errno.EBADMSG, f"netlink: {error}") from error
-        except OSError as error:  # also after answers were lost: a new socket starts clean
-            self.close()
-            raise KernelError(error.errno or errno.EIO, f"netlink: {error}") from error
-        raise KernelError(errno.EINTR, f"the table changed during {_ATTEMPTS} reads")
-
-    def _once(self, kind: int, body: bytes) -> list[bytes] | None:
-        """Read a dump; None when it changed while it was read. Raises KernelError, OSError, MalformedMessage."""
-        opened = self._socket = self._socket or _open()
-        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        opened.send(HEADER.pack(HEADER_SIZE + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, self._sequence, 0) + body)
-        answers: list[bytes] = []
-        interrupted = False
-        while True:
-            data = opened.recv(_RECEIVE_BYTES)
-            for header in split(data, len(data)):
-                if header.sequence != self._sequence:
-                    continue
-                interrupted = interrupted or bool(header.flags & NLM_F_DUMP_INTR)
-                if header.kind in (NLMSG_DONE, NLMSG_ERROR):
-                    refused = decode_error(data, header)
-                    if refused is not None and refused.code not in _EMPTY:
-                        raise KernelError(refused.code, f"the kernel refused a dump: {describe(refused.code)}")
-                    return None if interrupted else answers
-                answers.append(data[header.start : header.stop])
-
-
-def _open() -> socket.socket:
-    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-    try:
-        opened.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
-        opened.settimeout(TIMEOUT_SECONDS)
-        opened.bind((0, 0))
-    except OSError:
-        opened.close()
-        raise
-    return opened
+            raise KernelError(errno.EIO, str(error)) from error
 
 
 def _attributes(message: bytes, fixed: int) -> dict[int, bytes]:
