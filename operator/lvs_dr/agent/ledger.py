@@ -45,14 +45,16 @@ class _Pieces:
 
     def of(self, ledger: Ledger) -> list[bytes]:
         """Return the file's content."""
-        before, self._made = self._made, {}
+        before = self._made
+        made: dict[ServiceKey, tuple[OwnDestinations, bytes]] = {}
         texts: list[bytes] = []
         for one in ledger.destinations:
             known = before.get(one.service)
             if known is None or known[0] is not one:
                 known = one, msgspec.json.encode(one)
-            self._made[one.service] = known
+            made[one.service] = known
             texts.append(known[1])
+        self._made = made
         joined = [b",".join(texts[first : first + _AT_ONCE]) for first in range(0, len(texts), _AT_ONCE)] or [b""]
         rest = msgspec.json.encode(_Rest(msgspec.structs.replace(ledger, destinations=())))
         joined[0] = b'{"destinations":[' + joined[0]
@@ -100,6 +102,8 @@ class LedgerFile:
 
     def save_plan(self, planned: Ledger) -> bool:
         """Write the loop's part; call it in a thread. Raises OSError, and then nothing may be changed."""
+        if planned.destinations is not self.current.destinations:
+            self._pieces.of(planned)  # made before the speaker's part has to wait
         with self._writing:
             return self._save(merge_plan(self.current, planned))
 

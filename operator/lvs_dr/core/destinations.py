@@ -7,7 +7,6 @@ that did not change are the same objects as before, and no key with a service in
 
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from itertools import repeat
 from typing import Final, Generic, NamedTuple, TypeVar
 
 V = TypeVar("V")
@@ -147,8 +146,3 @@ class DestinationSet(AbstractSet[DestinationKey]):
 
 
 NO_DESTINATIONS: Final = DestinationSet()
-
-
-def same_for(value: V, places: Iterable[Place]) -> dict[Place, V]:
-    """Return a group that says the same of all places."""
-    return dict(zip(places, repeat(value)))
