@@ -1,6 +1,7 @@
 """Runs inside a lab node, in a network namespace of its own: agents that are killed at every step of their work.
 
-Arguments: the first step to be killed at, and how many steps on the next one is.
+Arguments: what is done (`lives`: all is added and removed; `edits`: a running table is edited), the first step to be
+killed at, and how many steps on the next one is.
 
 Prints {"steps": {life: [step, ...], ...}, "wrong": [[life, step, part, expected, found], ...]}.
 """
@@ -214,7 +215,9 @@ class Campaign:
         edited = _sorted(look())
         tracing.run(add)
         full = _sorted(look())
-        self.compare("edit and back", "no kill", _sorted(self.full), sort=True)
+        tracing.run(edit)
+        self.compare("edit, back, and edit", "no kill", edited, sort=True)
+        tracing.run(add)
         ways = {"edit": (edit, edited), "edit back": (add, full)}
         left = set(ways)
         kind = "edit"
@@ -229,7 +232,8 @@ class Campaign:
                 tracing.run(ways["edit back"][0])
                 kind = "edit"
                 continue
-            tracing.run(life)
+            if step:
+                tracing.run(life)
             self.compare(f"killed: {kind}, then the same wanted", f"{number}: {step}", expected, sort=True)
             if not left:
                 break
@@ -252,9 +256,12 @@ def main() -> None:
 
     subprocess.run(["sh", "-c", BEFORE], check=True, timeout=60)
     campaign = Campaign(look())
-    campaign.run(int(sys.argv[1]), int(sys.argv[2]))
-    leaving.SETTLE_SECONDS = 0.05  # type: ignore[misc]  # a real server that leaves an edited table is quiesced first
-    campaign.edits(int(sys.argv[1]), int(sys.argv[2]))
+    first, stride = int(sys.argv[2]), int(sys.argv[3])
+    if sys.argv[1] == "edits":
+        leaving.SETTLE_SECONDS = 0.05  # type: ignore[misc]  # a real server that leaves is quiesced first
+        campaign.edits(first, stride)
+    else:
+        campaign.run(first, stride)
     json.dump({"steps": campaign.steps, "wrong": campaign.wrong, "full": campaign.full}, sys.stdout)
 
 
