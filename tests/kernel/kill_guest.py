@@ -69,7 +69,9 @@ SPEC = {
         "group": "default",
         "internalAddresses": ["192.0.2.1"],
         "tables": ["web/one", "web/two"],
-        "addresses": ["192.0.2.100", "192.0.2.101", "2001:db8::100"],
+        "vrrp": {
+            "routers": [{"id": 51, "priority": 250, "addresses": ["192.0.2.100", "192.0.2.101", "2001:db8::100"]}]
+        },
     },
     "backendAddresses": ["198.51.100.7", "2001:db8:1::7", "2001:db8:1::8"],
 }

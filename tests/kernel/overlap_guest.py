@@ -29,7 +29,12 @@ TABLE = {
     "onFailure": "Remove",
     "destinations": [{"realServer": "one", "address": "192.0.2.21", "weight": 100}],
 }
-DIRECTOR = {"group": "default", "internalAddresses": ["192.0.2.1"], "tables": ["web/one"], "addresses": ["192.0.2.100"]}
+DIRECTOR = {
+    "group": "default",
+    "internalAddresses": ["192.0.2.1"],
+    "tables": ["web/one"],
+    "vrrp": {"routers": [{"id": 51, "priority": 250, "addresses": ["192.0.2.100"]}]},
+}
 
 
 def agent(port: int) -> subprocess.Popen[str]:

@@ -135,7 +135,13 @@ def direct(lab: Lab, tunnel: dict[str, Any], vip: str, *, six: bool) -> None:
             for name in REAL_SERVERS
         ],
     }
-    spec = {"director": {"group": "default", "tables": ["default/web"], "addresses": [vip]}}
+    spec = {
+        "director": {
+            "group": "default",
+            "tables": ["default/web"],
+            "vrrp": {"routers": [{"id": 51, "priority": 250, "addresses": [vip]}]},
+        }
+    }
     assert make_pass(lab.nodes["director"], spec, tables={"default/web": table}, held=[vip])["failures"] == []
 
 

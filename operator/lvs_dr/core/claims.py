@@ -2,7 +2,7 @@
 
 from lvs_dr.core.addresses import Subnet, subnet
 from lvs_dr.core.decisions import Verdict
-from lvs_dr.core.directors import active_director, directors, interface_subnets, listed, usable_group
+from lvs_dr.core.directors import directors, interface_subnets, listed, prospects, usable_group
 from lvs_dr.core.indexing import mark_of
 from lvs_dr.core.objects import DirectorGroup, Invalid, Key, Protocol, VirtualService
 from lvs_dr.core.reasons import Reason
@@ -82,11 +82,9 @@ def _on_link(world: World, name: str, address: str) -> Verdict:
     for director in directors(world, name):
         found.update(interface_subnets(world, director))
     if not found:
-        active = active_director(world, name)
-        verdict = active.verdict
+        verdict = prospects(world, name)
         if verdict.ok:
-            text = f"director {active.node} reports no interface to announce VIPs on"
-            verdict = Verdict(False, Reason.NO_INTERFACE, text)
+            verdict = Verdict(False, Reason.NO_INTERFACE, "the directors report no interface to announce VIPs on")
         return Verdict(False, verdict.reason, f"cannot tell yet whether {address} is allowed: {verdict.message}")
     if any(each.holds(address) for each in found):
         return ACCEPTED

@@ -3,15 +3,16 @@
 from msgspec.structs import replace
 
 from lvs_dr.core import resolve
-from lvs_dr.core.addresses import order as by_value
+from lvs_dr.core.announcing import announced, given, releasing
 from lvs_dr.core.backend import backend
 from lvs_dr.core.claims import claims, judge, own_table
 from lvs_dr.core.decisions import Action, Member, TableDecision, Verdict
-from lvs_dr.core.directors import active_director, group_of, unheard, usable_group
+from lvs_dr.core.directors import group_of, unheard, usable_group
 from lvs_dr.core.indexing import eligible, selected
 from lvs_dr.core.node import (
     FEATURE_IPVS_SETTINGS,
     FEATURE_TUNNELS,
+    FEATURE_VRRP,
     DirectorRole,
     DirectorSettings,
     IpvsSysctl,
@@ -28,7 +29,6 @@ from lvs_dr.core.objects import (
     Node,
     VirtualService,
 )
-from lvs_dr.core.order import may_announce, releasing
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.roll import Roll, members
 from lvs_dr.core.table import (
@@ -42,6 +42,7 @@ from lvs_dr.core.table import (
     TablePort,
     TcpCheck,
 )
+from lvs_dr.core.virtual_routers import router_of, vrrp
 from lvs_dr.core.weights import as_scheduled
 from lvs_dr.core.world import NodeRecord, TableRecord, World
 
@@ -69,7 +70,8 @@ def compile_table(world: World, key: Key) -> TableDecision:
     if own is None and roll.unreported:
         # It may carry the VIP already: a new table must say so from the start (`DirectorTableSpec.pending`).
         return TableDecision(key, Action.KEEP, accepted, members=roll.members)
-    return _decided(key, accepted, _table(service, roll), roll.members, own)
+    spec = replace(_table(service, roll), virtual_router_id=router_of(world, service.director_group, service.address))
+    return _decided(key, accepted, spec, roll.members, own)
 
 
 def _table(service: VirtualService, roll: Roll) -> DirectorTableSpec:
@@ -144,7 +146,13 @@ def _refused(world: World, service: VirtualService, verdict: Verdict, own: Table
         overrides = tuple(replace(each, forwarding=None, tunnel=None) for each in service.overrides)
         service = replace(service, forwarding=ForwardingMethod.MASQUERADE, overrides=overrides)
     roll = _roll(world, service, own.spec.address, own.spec.director_group, own)
-    spec = replace(own.spec, destinations=roll.destinations, pending=roll.pending, paused=service.meta.paused)
+    spec = replace(
+        own.spec,
+        destinations=roll.destinations,
+        pending=roll.pending,
+        virtual_router_id=router_of(world, own.spec.director_group, own.spec.address),
+        paused=service.meta.paused,
+    )
     return _decided(key, verdict, spec, roll.members, own)
 
 
@@ -200,6 +208,7 @@ def compile_node(world: World, name: str) -> LVSNodeSpec | None:
     features = (
         (FEATURE_IPVS_SETTINGS, role is not None and role.settings is not None),
         (FEATURE_TUNNELS, bool(tunnels)),
+        (FEATURE_VRRP, role is not None and bool(role.vrrp.routers)),
     )
     return LVSNodeSpec(
         decided=True,
@@ -228,13 +237,7 @@ def _role(world: World, node: Node, record: NodeRecord) -> DirectorRole | None:
         interface = InterfaceChoice()
     tables = sorted(world.index.tables_by_group.get(group, ()))
     lost = _lost_tables(world, record, group)
-    addresses: list[str] = []
-    if active_director(world, group).node == name:
-        told = frozenset(before.addresses if before is not None and before.group == group else ())
-        if not record.spec.decided and record.status is not None:
-            told = frozenset(record.status.held_addresses)
-        wanted = {world.tables[key].spec.address for key in tables} | (_addresses(world, lost) & told)
-        addresses = [each for each in wanted if each in told or may_announce(world, name, each).ok]
+    wanted = {world.tables[key].spec.address for key in tables} | (_addresses(world, lost) & announced(record, group))
     return DirectorRole(
         group=group,
         interface_name=interface.name,
@@ -242,7 +245,7 @@ def _role(world: World, node: Node, record: NodeRecord) -> DirectorRole | None:
         # kubelet may have picked up a VIP as an address of its node
         internal_addresses=tuple(each for each in node.internal_addresses if each not in world.tables_by_address),
         tables=tuple(sorted(table_name(key) for key in (*tables, *lost))),
-        addresses=tuple(sorted(addresses, key=by_value)),
+        vrrp=vrrp(world, node, group, before, given(world, record, group, wanted)),
         settings=settings,
     )
 

@@ -1,23 +1,14 @@
-"""Which nodes direct for a group, which of them is Active, and what its interface is connected to."""
+"""Which nodes direct for a group, whether any of them could, and what their interfaces are connected to."""
 
 from functools import lru_cache
-
-from msgspec import Struct
 
 from lvs_dr.core.addresses import Subnet, subnet
 from lvs_dr.core.decisions import Verdict
 from lvs_dr.core.indexing import DEFAULT_GROUP, IMPLICIT_GROUP
 from lvs_dr.core.node import InterfaceReport
-from lvs_dr.core.objects import DirectorGroup, VirtualService
+from lvs_dr.core.objects import DirectorGroup
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.world import NodeRecord, World
-
-
-class Active(Struct, frozen=True):
-    """The Active director of a group; `node` is "" while there is none, and the verdict says why."""
-
-    node: str
-    verdict: Verdict
 
 
 def usable_group(world: World, name: str) -> DirectorGroup | None:
@@ -60,30 +51,28 @@ def directors(world: World, group: str) -> tuple[str, ...]:
     return tuple(sorted(node for node in matching if not frozen_group(world, world.lvs_node(node))))
 
 
-def active_director(world: World, group: str) -> Active:
-    """Return the one director that holds the group's VIPs.
-
-    Whoever holds VIPs by its LVSNode's spec stays; else whoever reports to hold some of them (its LVSNode was lost);
-    else the first by name that has a live agent and an interface to announce on.
-    """
+def prospects(world: World, group: str) -> Verdict:
+    """Tell whether a director of the group could be Active, by what the agents report; if not, what is missing."""
     names = directors(world, group)
     if not names:
-        return Active("", Verdict(False, Reason.NO_DIRECTOR, _no_director(world, group)))
-    records = {name: record for name in names if (record := world.lvs_node(name)) is not None}
-    told = [name for name, record in records.items() if _told(record, group)]
-    if told:
-        return Active(told[0], _ELECTED)
+        return Verdict(False, Reason.NO_DIRECTOR, _no_director(world, group))
     if unknown := unheard(world, group):
-        text = f"waiting for the first report of the lvs-agent on {listed(unknown)}"
-        return Active("", Verdict(False, Reason.UNDECIDED, text))
+        return Verdict(False, Reason.UNDECIDED, f"waiting for the first report of the lvs-agent on {listed(unknown)}")
     live = [name for name in names if name not in world.silent]
-    holding = [name for name, record in records.items() if _reports_to_hold(world, record, group)]
-    if holding:
-        return Active(holding[0], _ELECTED)
     if not live:
         text = f"no lvs-agent is reporting on the directors {listed(names)}: check the DaemonSet's pods there"
-        return Active("", Verdict(False, Reason.NO_AGENT, text))
-    return _first(records, live)
+        return Verdict(False, Reason.NO_AGENT, text)
+    records = {name: record for name in live if (record := world.lvs_node(name)) is not None}
+    if any(record.status is not None and record.status.director_interface for record in records.values()):
+        return Verdict(True, Reason.ACCEPTED)
+    if behind := [name for name, record in records.items() if not follows(record)]:
+        text = f"waiting for the directors {listed(behind)} to report their interface"
+        return Verdict(False, Reason.UNDECIDED, text)
+    text = (
+        f"no interface to announce VIPs on was found on {listed(live)}: "
+        "set spec.interface of the DirectorGroup to one that the directors have"
+    )
+    return Verdict(False, Reason.NO_INTERFACE, text)
 
 
 def unheard(world: World, group: str) -> list[str]:
@@ -93,50 +82,6 @@ def unheard(world: World, group: str) -> list[str]:
     """
     live = (name for name in directors(world, group) if name not in world.silent)
     return [name for name in live if (record := world.lvs_nodes.get(name)) is None or record.status is None]
-
-
-_ELECTED = Verdict(True, Reason.ELECTED)
-
-
-def _told(record: NodeRecord, group: str) -> bool:
-    role = record.spec.director
-    return role is not None and role.group == group and bool(role.addresses)
-
-
-def _reports_to_hold(world: World, record: NodeRecord, group: str) -> bool:
-    if record.status is None or not record.status.held_addresses:
-        return False
-    tables = world.index.tables_by_group.get(group, set())
-    return any(
-        not tables.isdisjoint(world.tables_by_address.get(address, ())) or _served(world, address, group)
-        for address in record.status.held_addresses
-    )
-
-
-def _served(world: World, address: str, group: str) -> bool:
-    """Tell whether a VirtualService asks the group for the address: its table may have been lost."""
-    services = (world.virtual_services.get(key) for key in world.services_by_address.get(address, ()))
-    return any(isinstance(each, VirtualService) and each.director_group == group for each in services)
-
-
-def _first(records: dict[str, NodeRecord], live: list[str]) -> Active:
-    able = [name for name in live if (status := records[name].status) is not None and status.director_interface]
-    if not able:
-        behind = [name for name in live if not follows(records[name])]
-        if behind:
-            text = f"waiting for the directors {listed(behind)} to report their interface"
-            return Active("", Verdict(False, Reason.UNDECIDED, text))
-        text = (
-            f"no interface to announce VIPs on was found on {listed(live)}: "
-            "set spec.interface of the DirectorGroup to one that the directors have"
-        )
-        return Active("", Verdict(False, Reason.NO_INTERFACE, text))
-    return Active(min(able, key=lambda name: (_lacks_ipvs(records[name]), name)), _ELECTED)
-
-
-def _lacks_ipvs(record: NodeRecord) -> bool:
-    problems = record.status.problems if record.status is not None else ()
-    return any(problem.reason == Reason.IPVS_UNAVAILABLE for problem in problems)
 
 
 def _no_director(world: World, group: str) -> str:

@@ -36,6 +36,17 @@ def silence_changed(world: World, node: str) -> Dirty:
         found.group(group)
     if record is None or record.status is None:
         dirty_node.heard(found)  # one that never reported is waited for only while it is alive
+    else:
+        dirty_node.elected(found, record.status.virtual_routers, (), node)
+    return found.dirty()
+
+
+def confirmation_changed(world: World, node: str) -> Dirty:
+    """Tell what is affected when a node's report that it is Active becomes doubtful, or is confirmed."""
+    found = DirtySet(world)
+    record = world.lvs_nodes.get(node)
+    if record is not None and record.status is not None:
+        dirty_node.elected(found, record.status.virtual_routers, (), node)
     return found.dirty()
 
 
@@ -113,6 +124,7 @@ def _group(found: DirtySet, before: DirectorGroup | Invalid | None, after: Direc
         return
     world, name = found.world, present.meta.key.name
     found.group(name)
+    found.neighbours()
     if _membership(before) != _membership(after):
         # Its nodes come from, or go to, the groups that sort after it.
         for other in {*world.groups, *world.index.nodes_by_group, *world.index.lvs_nodes_by_group}:
@@ -136,8 +148,9 @@ def _node(found: DirtySet, before: Node | None, after: Node | None) -> None:
             found.group(group)
         dirty_node.freed(found, world.lvs_nodes.get(name))
         dirty_node.heard(found)
-    elif before.meta.paused != after.meta.paused:
+    elif before.meta.paused != after.meta.paused or _rank(before) != _rank(after):
         found.nodes.add(name)
+        found.groups |= dirty_node.groups_of(world, name)
     if before is not None and after is not None and before.meta.labels != after.meta.labels:
         _labels(found, name)
     addresses = {*(before.internal_addresses if before else ()), *(after.internal_addresses if after else ())}
@@ -145,6 +158,11 @@ def _node(found: DirtySet, before: Node | None, after: Node | None) -> None:
         found.nodes.add(name)
         found.backend(name)
         found.addresses(addresses)
+
+
+def _rank(node: Node) -> object:
+    """Return what of a Node decides about its priority among directors."""
+    return node.vrrp_priority, node.standby, node.refused_priority
 
 
 def _labels(found: DirtySet, name: str) -> None:
@@ -157,6 +175,7 @@ def _labels(found: DirtySet, name: str) -> None:
         found.nodes.add(name)
         for group in {told, now} - {""}:
             found.group(group)
+        found.neighbours()
 
 
 def _namespace(found: DirtySet, before: Namespace | None, after: Namespace | None) -> None:
@@ -187,6 +206,9 @@ def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | Non
         if before is not None and after is not None and _packets(before) != _packets(after):
             found.rivals(after.key, before.spec, after.spec)  # a port, or a mark, may be free now
             found.marks(before.spec, after.spec)
+        if before is not None and after is not None and _router(before) != _router(after):
+            found.directors(after.spec.director_group)
+            found.addresses([after.spec.address])  # the VIP's other services follow
         return
     for each in (before, after):
         if each is not None:
@@ -200,6 +222,10 @@ def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | Non
     service = world.virtual_services.get(present.key)
     if isinstance(service, VirtualService):
         found.nodes |= {node for key in selected(world, service) if (node := _node_of(world.real_servers[key]))}
+
+
+def _router(table: TableRecord) -> int:
+    return table.spec.virtual_router_id
 
 
 def _packets(table: TableRecord) -> object:

@@ -3,13 +3,15 @@
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from lvs_dr.core.directors import active_director, directors, follows
+from lvs_dr.core.addresses import version
+from lvs_dr.core.directors import directors, follows, prospects
 from lvs_dr.core.dirty_set import DirtySet
 from lvs_dr.core.forwarding import carries, method_of
-from lvs_dr.core.indexing import selecting
-from lvs_dr.core.node import DirectorRole, LVSNodeStatus, Problem, TableReport, table_key
+from lvs_dr.core.indexing import is_unsure, selecting
+from lvs_dr.core.node import LVSNodeStatus, Problem, Releasing, TableReport, VirtualRouterReport, table_key
 from lvs_dr.core.objects import ForwardingMethod, Key, VirtualService
 from lvs_dr.core.order import leaving
+from lvs_dr.core.virtual_routers import Place, places
 from lvs_dr.core.world import NodeRecord, World
 
 
@@ -34,12 +36,21 @@ def lvs_node(found: DirtySet, before: NodeRecord | None, after: NodeRecord | Non
         _status(found, before.status, after.status, name)
     if follows(after) and not follows(before):
         _caught_up(found, after)
+    if _unsure(before) != _unsure(after):
+        heard(found)
 
 
 def _another(before: NodeRecord, after: NodeRecord) -> bool:
     """Tell whether the LVSNode is another one than before, or is heard of for the first time."""
     same = (before.uid, before.owner_uid) == (after.uid, after.owner_uid)
     return not same or (before.status is None) != (after.status is None)
+
+
+def _unsure(record: NodeRecord) -> object:
+    """Return what of an LVSNode that was lost decides about VIPs that nobody has noted."""
+    if not is_unsure(record) or record.status is None:
+        return None
+    return {(each.id, each.family) for each in record.status.virtual_routers}
 
 
 def groups_of(world: World, node: str) -> frozenset[str]:
@@ -80,10 +91,9 @@ def _announcers(found: DirtySet, addresses: Iterable[str]) -> None:
 
 def _spec(found: DirtySet, before: NodeRecord, after: NodeRecord) -> None:
     old, new = before.spec.director, after.spec.director
-    addresses = set(_held(old)) ^ set(_held(new))
     known, noted = before.spec.releasing, after.spec.releasing
-    addresses |= set(known.addresses if known else ()) ^ set(noted.addresses if noted else ())
-    _announcers(found, addresses)
+    moved = (places(old).items() ^ places(new).items()) | (_noted(known) ^ _noted(noted))
+    _announcers(found, {address for address, _ in moved})
     if (old.group if old else "") != (new.group if new else "") or bool(known) != bool(noted):
         found.nodes |= leaving(found.world)
         for role in (old, new):
@@ -100,8 +110,9 @@ def _spec(found: DirtySet, before: NodeRecord, after: NodeRecord) -> None:
         _tunnelled(found, after.name)
 
 
-def _held(role: DirectorRole | None) -> tuple[str, ...]:
-    return role.addresses if role is not None else ()
+def _noted(releasing: Releasing | None) -> set[tuple[str, Place]]:
+    routers = releasing.routers if releasing is not None else ()
+    return {(address, Place(each.group, each.id)) for each in routers for address in each.addresses}
 
 
 def _status(found: DirtySet, before: LVSNodeStatus, after: LVSNodeStatus, name: str) -> None:
@@ -109,6 +120,8 @@ def _status(found: DirtySet, before: LVSNodeStatus, after: LVSNodeStatus, name: 
         found.nodes.add(name)
         _announcers(found, held)
         found.groups |= groups_of(found.world, name)
+    if before.virtual_routers != after.virtual_routers:
+        elected(found, before.virtual_routers, after.virtual_routers, name)
     if before.loopback_addresses != after.loopback_addresses:
         _backend(found, name, set(before.loopback_addresses) ^ set(after.loopback_addresses))
     if before.tunnels != after.tunnels:
@@ -118,6 +131,25 @@ def _status(found: DirtySet, before: LVSNodeStatus, after: LVSNodeStatus, name: 
         _problems(found, set(before.problems) ^ set(after.problems), name)
     if before.tables != after.tables:
         _reports(found, before.tables, after.tables)
+
+
+def elected(
+    found: DirtySet, before: tuple[VirtualRouterReport, ...], after: tuple[VirtualRouterReport, ...], name: str
+) -> None:
+    """Add the group, and the services and real servers whose Active director may be another one now."""
+    world = found.world
+    changed = {(id_, family) for id_, family, *_ in _states(before) ^ _states(after)}
+    for group in groups_of(world, name):
+        found.groups.add(group)
+        for key in world.index.tables_by_group.get(group, ()):
+            spec = world.tables[key].spec
+            if (spec.virtual_router_id, version(spec.address)) in changed:
+                found.services.add(key)
+                found.real_servers.update(Key(key.namespace, each.real_server) for each in spec.destinations)
+
+
+def _states(reports: tuple[VirtualRouterReport, ...]) -> set[tuple[object, ...]]:
+    return {(each.id, each.family, each.state, each.since, each.reason, each.faults) for each in reports}
 
 
 def _backend(found: DirtySet, name: str, addresses: set[str]) -> None:
@@ -157,6 +189,7 @@ def _addresses(found: DirtySet, before: LVSNodeStatus, after: LVSNodeStatus, nam
     old = {cidr for interface in before.interfaces for cidr in interface.addresses}
     new = {cidr for interface in after.interfaces for cidr in interface.addresses}
     found.addresses(cidr.partition("/")[0] for cidr in old ^ new)
+    found.neighbours()
     for group in groups_of(found.world, name):
         found.group(group)
 
@@ -205,7 +238,7 @@ def _caught_up(found: DirtySet, record: NodeRecord) -> None:
         found.nodes |= leaving(world)
         for group in groups_of(world, record.name):
             found.groups.add(group)
-            if not active_director(world, group).node:
+            if not prospects(world, group).ok:
                 found.group(group)
     if record.status is None:
         return

@@ -35,6 +35,10 @@ class DirtySet:
         self.services |= self.world.index.services_by_group.get(name, set())
         self.services |= self.world.index.tables_by_group.get(name, set())
 
+    def neighbours(self) -> None:
+        """Add every group's status: another one may share a network, and virtual router ids, with it."""
+        self.groups |= self.world.groups.keys()
+
     def directors(self, name: str) -> None:
         """Add a group and the nodes that direct, or were told to direct, for it."""
         self.groups.add(name)

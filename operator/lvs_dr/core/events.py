@@ -2,6 +2,7 @@
 
 from lvs_dr.core.conditions import FALSE, TRUE, find, reason_of
 from lvs_dr.core.decisions import EventNote, EventType
+from lvs_dr.core.reasons import Reason
 from lvs_dr.core.status import Condition, DirectorGroupStatus, RealServerStatus, VirtualServiceStatus
 
 MAXIMUM_MESSAGE = 1024
@@ -10,13 +11,18 @@ Status = VirtualServiceStatus | RealServerStatus | DirectorGroupStatus
 
 
 def events(before: Status | None, after: Status) -> tuple[EventNote, ...]:
-    """Return what to tell: refusals, transitions of Ready (of a group: Elected), one note for a change of health.
+    """Return what to tell: refusals, transitions of Ready (of a group: Elected), takeovers, a change of health.
 
-    Three at most. A first status that is not ready yet is no event.
+    Of a group one for each virtual router whose Active changed, of the others four at most. A first status that is not
+    ready yet is no event.
     """
     notes = [_refused(before, after), _transition(before, after)]
-    if isinstance(after, VirtualServiceStatus) and isinstance(before, VirtualServiceStatus) and notes[1] is None:
-        notes.append(_health(before, after))
+    if isinstance(after, VirtualServiceStatus) and isinstance(before, VirtualServiceStatus):
+        notes.append(_moved(before, after))
+        if notes[1] is None:
+            notes.append(_health(before, after))
+    if isinstance(after, DirectorGroupStatus) and isinstance(before, DirectorGroupStatus):
+        notes += _takeovers(before, after)
     return tuple(note for note in notes if note is not None)
 
 
@@ -51,6 +57,35 @@ def _transition(before: Status | None, after: Status) -> EventNote | None:
     if old is None or old.status is not TRUE or (accepted is not None and accepted.reason == new.reason):
         return None  # on its way, or said already
     return _note(EventType.WARNING, new)
+
+
+def _moved(before: VirtualServiceStatus, after: VirtualServiceStatus) -> EventNote | None:
+    """Tell that another director took the VIP over. Who is the first one to hold it is told by `Ready`."""
+    old, new = before.active_director, after.active_director
+    if not old or not new or old == new:
+        return None
+    return _took_over(f"director {new} is Active for the VIP, after {old}", after.active_reason)
+
+
+def _takeovers(before: DirectorGroupStatus, after: DirectorGroupStatus) -> list[EventNote]:
+    """Tell of each virtual router whose Active director changed."""
+    known = {(each.id, each.family): each for each in before.virtual_routers}
+    found = []
+    for each in after.virtual_routers:
+        old = known[each.id, each.family].active if (each.id, each.family) in known else ""
+        what = f"virtual router {each.id} (IPv{each.family})"
+        if each.active and each.active != old:
+            found.append(
+                _took_over(f"{what}: director {each.active} is Active{f', after {old}' if old else ''}", each.message)
+            )
+        elif old and not each.active:
+            text = f"{what}: no director is Active any more, after {old}: {each.message}"
+            found.append(EventNote(EventType.WARNING, Reason.NOBODY_ACTIVE, text[:MAXIMUM_MESSAGE]))
+    return found
+
+
+def _took_over(text: str, reason: str) -> EventNote:
+    return EventNote(EventType.NORMAL, Reason.TOOK_OVER, (f"{text}: {reason}" if reason else text)[:MAXIMUM_MESSAGE])
 
 
 def _health(before: VirtualServiceStatus, after: VirtualServiceStatus) -> EventNote | None:

@@ -11,6 +11,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from lvs_dr.core.addresses import order
 from lvs_dr.core.node import DirectorRole, LVSNodeSpec
 from lvs_dr.core.table import DirectorTableSpec
 
@@ -96,7 +97,21 @@ def held_tables(
 def _held_role(hold: Hold, before: DirectorRole | None, after: DirectorRole | None) -> DirectorRole | None:
     if before is None:
         return after
-    kept = hold.addresses & frozenset(before.addresses)
+    kept = {
+        router.id: addresses
+        for router in before.vrrp.routers
+        if (addresses := tuple(each for each in router.addresses if each in hold.addresses))
+    }
     if after is None:
-        return replace(before, tables=(), addresses=tuple(sorted(kept)))
-    return replace(after, addresses=tuple(sorted(frozenset(after.addresses) | kept)))
+        routers = tuple(replace(each, addresses=kept[each.id]) for each in before.vrrp.routers if each.id in kept)
+        return replace(before, tables=(), vrrp=replace(before.vrrp, routers=routers))
+    present = frozenset(after.addresses)
+    routers_by_id = {each.id: each for each in after.vrrp.routers}
+    for each in before.vrrp.routers:
+        missing = frozenset(kept.get(each.id, ())) - present
+        if missing:
+            known = routers_by_id.get(each.id, replace(each, addresses=()))
+            joined = tuple(sorted({*known.addresses, *missing}, key=order))
+            routers_by_id[each.id] = replace(known, addresses=joined)
+    routers = tuple(routers_by_id[id_] for id_ in sorted(routers_by_id))
+    return replace(after, vrrp=replace(after.vrrp, routers=routers))

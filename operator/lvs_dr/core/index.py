@@ -35,6 +35,7 @@ class Index:
     nodes_by_internal_address: dict[str, set[str]] = field(default_factory=dict)  # Node.status.addresses
     lvs_nodes_by_group: dict[str, set[str]] = field(default_factory=dict)  # told to direct for the group
     holders_by_address: dict[str, set[str]] = field(default_factory=dict)  # announce the VIP, or may still
+    unsure_nodes: dict[str, set[str]] = field(default_factory=dict)  # one entry "": may announce what nobody noted
     backends_by_address: dict[str, set[str]] = field(default_factory=dict)  # told to carry the VIP on lo
     tunnel_nodes: dict[str, set[str]] = field(default_factory=dict)  # one entry "": told to open tunnels
     nodes_by_own_address: dict[str, set[str]] = field(default_factory=dict)  # as the agents report

@@ -178,12 +178,22 @@ def _lvs_node_entries(_: Key, record: NodeRecord) -> Iterator[Entry]:
         yield "programmers", ""
     for address in chain(role.addresses if role else (), releasing.addresses if releasing else ()):
         yield "holders_by_address", address
+    if is_unsure(record):
+        yield "unsure_nodes", ""
     for address in spec.backend_addresses:
         yield "backends_by_address", address
     if spec.backend_tunnels:
         yield "tunnel_nodes", ""
     if status is not None:
         yield from _status_entries(status)
+
+
+def is_unsure(record: NodeRecord) -> bool:
+    """Tell whether the node takes part in VRRP for VIPs that are not noted: its LVSNode was lost and made anew."""
+    spec, status = record.spec, record.status
+    if not spec.decided:
+        return status is not None and bool(status.virtual_routers)
+    return spec.releasing is not None and spec.releasing.unknown
 
 
 def _status_entries(status: LVSNodeStatus) -> Iterator[Entry]:

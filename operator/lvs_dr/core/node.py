@@ -1,9 +1,11 @@
 """LVSNode: what one node must be (spec, by the controller) and what it is (status, by that node's agent alone)."""
 
+from itertools import chain
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from lvs_dr.core.addresses import order
 from lvs_dr.core.objects import Key
 from lvs_dr.core.table import Address, Feature, Name, TableTunnel
 
@@ -89,7 +91,7 @@ class Vrrp(Struct, frozen=True, rename="camel", omit_defaults=True):
 class DirectorRole(Struct, frozen=True, rename="camel", omit_defaults=True):
     """The node is a director of a group.
 
-    Every director of the group programs the tables; only the one that holds an address announces it.
+    Every director of the group programs the tables and is told all VIPs; by VRRP they agree on who holds which.
     A table that is listed in `tables` but cannot be read is kept as it was last seen; a table's services
     are removed only when the object is gone AND it is no longer listed here.
     """
@@ -107,28 +109,53 @@ class DirectorRole(Struct, frozen=True, rename="camel", omit_defaults=True):
     tables: Annotated[
         tuple[TableName, ...], Meta(max_length=MAXIMUM_TABLES, description="DirectorTables the group serves, sorted.")
     ] = ()
-    addresses: Annotated[
-        tuple[Address, ...],
-        Meta(
-            max_length=MAXIMUM_ADDRESSES, description="VIPs that this node holds and announces (it is Active for them)."
-        ),
-    ] = ()
     vrrp: Annotated[Vrrp, Meta(description="VRRP: which directors hold which VIPs.")] = Vrrp()
     settings: Annotated[
         DirectorSettings | None, Meta(description="Settings of IPVS on this node; absent: left as they are.")
     ] = None
 
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """VIPs of all virtual routers, in order of value: those that the node holds while it is Active for them."""
+        routers = self.vrrp.routers
+        if len(routers) == 1:
+            return routers[0].addresses
+        return tuple(sorted({*chain.from_iterable(each.addresses for each in routers)}, key=order))
 
-class Releasing(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What was taken from the node and has not been reported gone: the controller's memory, agents need not read it."""
+
+class ReleasingRouter(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """VIPs that were taken from a node, and the virtual router they were in there."""
 
     addresses: Annotated[
         tuple[Address, ...],
         Meta(max_length=MAXIMUM_ADDRESSES, description="VIPs that the node may still announce, sorted."),
+    ]
+    group: Annotated[str, Meta(max_length=253, description="Its DirectorGroup; empty: not known.")] = ""
+    id: Annotated[int, Meta(ge=0, le=255, description="Virtual router id (VRID); 0: not known.")] = 0
+
+
+class Releasing(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What was taken from the node and has not been reported gone: the controller's memory, agents need not read it."""
+
+    routers: Annotated[
+        tuple[ReleasingRouter, ...],
+        Meta(max_length=64, description="VIPs that the node may still announce, by virtual router."),
     ] = ()
     group: Annotated[
         str, Meta(max_length=253, description="DirectorGroup whose tables the node may still have in its kernel.")
     ] = ""
+    unknown: Annotated[
+        bool,
+        Meta(
+            description="This object was made anew while the node took part in VRRP: until it follows this one, it may "
+            "announce VIPs that nobody has noted."
+        ),
+    ] = False
+
+    @property
+    def addresses(self) -> frozenset[Address]:
+        """VIPs that the node may still announce."""
+        return frozenset(chain.from_iterable(each.addresses for each in self.routers))
 
 
 class LVSNodeSpec(Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -243,6 +243,7 @@ class Node(Struct, frozen=True):
     internal_addresses: tuple[str, ...]  # status.addresses of type InternalIP, canonical, in order
     vrrp_priority: int = 0  # annotation lvs-operator.io/vrrp-priority; 0 = none, or no number from 1 to 254
     standby: bool = False  # cordoned, or annotated lvs-operator.io/standby: gives its VIPs to another director
+    refused_priority: str = ""  # what that annotation says instead of a number from 1 to 254
 
 
 class Namespace(Struct, frozen=True):

@@ -3,7 +3,7 @@
     a destination enters a table    once its node has reported the VIP on lo, and the directors' LVSNodes name the table
     by tunnel, or a tunnel instead  once its node has reported the tunnel's end as well
     a VIP leaves a backend's lo     once no director can still send to it there, and likewise a tunnel's end
-    a VIP goes to a director        once nobody else can still announce it
+    a VIP goes to a director        once nobody else can still announce it (`core.announcing`)
 
 Agents act on what they read some time ago and tell some time later, so an old report proves nothing. What does:
 a report made from the LVSNode's present generation (`follows`). Whatever could have been done in between and left
@@ -15,9 +15,9 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 
 from lvs_dr.core.decisions import Verdict
-from lvs_dr.core.directors import directors, follows, listed
+from lvs_dr.core.directors import directors, follows
 from lvs_dr.core.forwarding import carries, exclude, tunnel_end
-from lvs_dr.core.node import BackendTunnel, DirectorRole, LVSNodeSpec, Releasing, TableReport, table_key, table_name
+from lvs_dr.core.node import BackendTunnel, TableReport, table_key, table_name
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.table import TableDestination
 from lvs_dr.core.world import NodeRecord, TableRecord, World
@@ -186,61 +186,6 @@ def _behind(world: World, node: str) -> str:
     if node in world.silent:
         return f"director {node} does not report: bring it back, or delete its Node if it is gone for good"
     return f"waiting for a report of director {node}"
-
-
-def may_announce(world: World, node: str, address: str) -> Verdict:
-    """Tell whether `node` may be given the VIP; if not, who has to let go of it first."""
-    for name in sorted(world.index.holders_by_address.get(address, ())):
-        if name != node:  # also when its Node is gone: its LVSNode is about to follow, and would be obeyed till then
-            text = f"{address} is still held by node {name}"
-            if name in world.silent:
-                text += ", which does not report: bring it back, or delete its Node if it is gone for good"
-            return Verdict(False, Reason.WAITING_FOR_RELEASE, text)
-    if unheard := unheard_directors(world, node):
-        # An LVSNode that was deleted by mistake comes back without status: its node may hold anything.
-        text = f"waiting for the first report of the lvs-agent on {listed(unheard)}"
-        return Verdict(False, Reason.WAITING_FOR_RELEASE, text)
-    return _CLEAR
-
-
-def unheard_directors(world: World, but: str = "") -> list[str]:
-    """Return the directors of all groups whose agents live and have not reported yet, sorted."""
-    found = {name for names in world.index.nodes_by_group.values() for name in names} - world.silent - {but}
-    return sorted(name for name in found if (record := world.lvs_node(name)) is None or record.status is None)
-
-
-def releasing(world: World, record: NodeRecord, role: DirectorRole | None) -> Releasing | None:
-    """Return what stays noted of VIPs and tables that the node had, given its new role."""
-    spec, status = record.spec, record.status
-    known = spec.releasing or Releasing()
-    before = spec.director.addresses if spec.director is not None else ()
-    if not spec.decided and status is not None:
-        before = status.held_addresses
-    after = role.addresses if role is not None else ()
-    addresses = {*before, *known.addresses} - set(after)
-    group = known.group
-    if follows(record) and status is not None:
-        # The report was made from this spec, so what is in neither of them is gone.
-        addresses -= set(known.addresses) - set(before) - set(status.held_addresses)
-        if (spec.director is None or spec.director.group != group) and _own_tables(world, spec, status.tables):
-            group = ""
-    if spec.director is not None and (role is None or role.group != spec.director.group):
-        group = spec.director.group
-    elif role is not None and role.group == group:
-        group = ""  # back again: they are its own
-    if not addresses and not group:
-        return None
-    return Releasing(addresses=tuple(sorted(addresses)), group=group)
-
-
-def _own_tables(world: World, spec: LVSNodeSpec, reports: tuple[TableReport, ...]) -> bool:
-    """Tell whether all reported tables are those of the group the node directs for now."""
-    group = spec.director.group if spec.director is not None else ""
-    for report in reports:
-        table = world.tables.get(table_key(report.table))
-        if table is None or table.spec.director_group != group:
-            return False
-    return True
 
 
 def tunnels_needed(world: World, node: str) -> set[BackendTunnel]:

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from lvs_dr.core import views
+from lvs_dr.core.active import active_for
 from lvs_dr.core.conditions import Finding, conditions, is_true, reason_of, unknown, well, wrong
 from lvs_dr.core.decisions import Member, TableDecision
-from lvs_dr.core.directors import active_director, listed
+from lvs_dr.core.directors import listed
 from lvs_dr.core.forwarding import carries
 from lvs_dr.core.indexing import selecting
 from lvs_dr.core.node import LVSNodeStatus
@@ -151,7 +152,7 @@ def _healthy(world: World, key: Key, services: list[Key], earlier: tuple[Conditi
 
 
 def _health_in(world: World, key: Key, table: TableRecord, *, was_healthy: bool) -> Finding:  # noqa: PLR0911 - in order, the first finding counts
-    active = active_director(world, table.spec.director_group)
+    active = active_for(world, table)
     if not active.node:
         return unknown(active.verdict.reason, active.verdict.message)
     seen = views.view(world, table, active.node)
@@ -169,7 +170,7 @@ def _health_in(world: World, key: Key, table: TableRecord, *, was_healthy: bool)
         text = f"director {active.node} reports more that is wrong with {table.key} than fits: it may be among them"
         return unknown(Reason.CHECKING, text)
     if seen.current or (seen.report is not None and was_healthy):
-        return well(Reason.HEALTHY, f"as director {active.node} sees it")
+        return well(Reason.HEALTHY, "as the Active director sees it")
     return unknown(Reason.CHECKING, f"director {active.node} has not reported on it in {table.key} yet")
 
 

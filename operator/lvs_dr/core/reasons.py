@@ -35,6 +35,16 @@ class Reason(StrEnum):
     NO_AGENT = "NoAgent"
     AGENT_SILENT = "AgentSilent"
     UNDECIDED = "Undecided"
+    # The election
+    NOBODY_ACTIVE = "NobodyActive"
+    SPLIT_BRAIN = "SplitBrain"
+    TOOK_OVER = "TookOver"
+    NO_VIP = "NoVIP"
+    ALONE = "Alone"
+    PEERS_HEARD = "PeersHeard"
+    PEERS_NOT_HEARD = "PeersNotHeard"
+    UNIQUE = "Unique"
+    VRID_CONFLICT = "VRIDConflict"
     # On the way
     WAITING_FOR_BACKEND = "WaitingForBackend"
     WAITING_FOR_DIRECTOR = "WaitingForDirector"

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from lvs_dr.core.addresses import Subnet, version
 from lvs_dr.core.claims import namespace_allowed
 from lvs_dr.core.decisions import Member, Verdict
-from lvs_dr.core.directors import active_director, directors, interface_subnets, listed, usable_group
+from lvs_dr.core.directors import directors, interface_subnets, listed, usable_group
 from lvs_dr.core.forwarding import carries, exclude, method, same_way, tunnel_end
 from lvs_dr.core.objects import (
     ForwardingMethod,
@@ -41,8 +41,7 @@ class Context(NamedTuple):
     known: Mapping[str, TableDestination]  # in the table now, by RealServer
     nodes: frozenset[str]  # of those in `known` that carry the VIP
     pending: frozenset[str] | None  # RealServers that are pending in the table now; None = it is a new one
-    director: str  # the Active one, "" = none
-    on_link: tuple[Subnet, ...]  # of its interface; () = not known
+    on_link: tuple[Subnet, ...]  # of the directors' interfaces; () = not known
     namespace_allowed: bool
     ready: Verdict  # whether destinations on nodes may enter at all
 
@@ -68,10 +67,6 @@ def context(world: World, service: VirtualService, address: str, group: str, rec
     """
     namespace = service.meta.key.namespace
     destinations = record.spec.destinations if record is not None else ()
-    active = active_director(world, group).node
-    on_link = interface_subnets(world, active) if active else ()
-    if not on_link and not active:
-        on_link = tuple(sorted({each for name in directors(world, group) for each in interface_subnets(world, name)}))
     return Context(
         world=world,
         service=service,
@@ -82,8 +77,7 @@ def context(world: World, service: VirtualService, address: str, group: str, rec
         known={each.real_server: each for each in destinations},
         nodes=frozenset(each.node for each in destinations if each.node and carries(each.forwarding)),
         pending=frozenset(each.real_server for each in record.spec.pending) if record is not None else None,
-        director=active,
-        on_link=on_link,
+        on_link=tuple(sorted({each for name in directors(world, group) for each in interface_subnets(world, name)})),
         namespace_allowed=namespace_allowed(world, usable_group(world, group), namespace),
         ready=unlisted(world, record) if record is not None else _ABSENT,
     )
@@ -238,11 +232,10 @@ def _usable(ctx: Context, real_server: RealServer, goal: TableDestination) -> Ve
         return Verdict(False, Reason.NO_AGENT, text)
     direct = goal.forwarding is ForwardingMethod.DIRECT_ROUTING
     if direct and ctx.on_link and not any(each.holds(address) for each in ctx.on_link):
-        where = f"director {ctx.director}'s interface" if ctx.director else "the directors' interfaces"
         text = (
-            f"{address} is not in {listed([str(each) for each in ctx.on_link])}, the subnet of {where}: direct "
-            "routing reaches only that segment; name an address there in spec.addresses, or another interface in the "
-            "DirectorGroup, or use forwardingMethod Tunnel"
+            f"{address} is not in {listed([str(each) for each in ctx.on_link])}, the subnet of the directors' "
+            "interfaces: direct routing reaches only that segment; name an address there in spec.addresses, or another "
+            "interface in the DirectorGroup, or use forwardingMethod Tunnel"
         )
         return Verdict(False, Reason.NOT_ON_LINK, text)
     return _IN_SERVICE

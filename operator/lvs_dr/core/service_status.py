@@ -3,11 +3,12 @@
 from typing import NamedTuple
 
 from lvs_dr.core import views
+from lvs_dr.core.active import place_for
+from lvs_dr.core.announcing import may_announce
 from lvs_dr.core.conditions import Finding, conditions, is_true, reason_of, unknown, well, wrong
 from lvs_dr.core.decisions import TableDecision, Verdict
 from lvs_dr.core.directors import listed
 from lvs_dr.core.objects import Invalid, Key, VirtualService
-from lvs_dr.core.order import may_announce
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.resolve import entered
 from lvs_dr.core.service_aspects import aspects
@@ -67,6 +68,7 @@ def virtual_service_status(
         )
     seen = views.views(world, table)
     subject = Subject(world, service, decision, previous, table, seen, _serving(table, seen, previous))
+    holder = _holder(subject)
     found = (
         ("Accepted", _accepted(decision.accepted)),
         ("Programmed", _programmed(subject)),
@@ -76,10 +78,11 @@ def virtual_service_status(
     return VirtualServiceStatus(
         observed_generation=generation,
         serving_generation=subject.serving,
-        active_director=_holder(subject),
+        active_director=holder,
         ports=_ports(service, table),
         real_servers=_count(subject.healthy, subject.total),
         conditions=conditions(found, generation, earlier, now),
+        active_reason=seen.active.reason if holder else "",
     )
 
 
@@ -120,7 +123,7 @@ def _programmed(subject: Subject) -> Finding:
     """Every director that should hold the table has it in its kernel."""
     seen = subject.views.all
     if not seen:
-        return wrong(subject.views.active.verdict.reason, subject.views.active.verdict.message)
+        return _of(subject.views.active.verdict)
     live = [view for view in seen if not view.silent]
     for view in live:
         for fault in view.faults[:1]:
@@ -133,6 +136,10 @@ def _programmed(subject: Subject) -> Finding:
         others = f"; {views.names(live)} has it" if live else ""
         return unknown(Reason.AGENT_SILENT, f"{_silence(views.names(silent))}{others}")
     return well(Reason.PROGRAMMED, f"in the kernel of {views.names(list(seen))}")
+
+
+def _of(verdict: Verdict) -> Finding:
+    return wrong(verdict.reason, verdict.message)
 
 
 def _behind(subject: Subject, behind: list[View]) -> Finding:
@@ -157,9 +164,11 @@ def _ready(subject: Subject) -> Finding:  # noqa: PLR0911 - in order, the first 
         return wrong(accepted.reason, accepted.message + serving)
     active = subject.views.of_active
     if active is None:
-        return wrong(subject.views.active.verdict.reason, subject.views.active.verdict.message)
+        return _of(subject.views.active.verdict)
     if active.silent:
-        return unknown(Reason.AGENT_SILENT, f"{_silence(active.director)}; it is the Active director")
+        return unknown(Reason.AGENT_SILENT, f"{_silence(active.director)}; it was the Active director when last heard")
+    if not subject.views.active.verdict.ok:
+        return _of(subject.views.active.verdict)
     for fault in active.faults[:1]:
         return wrong(reason_of(fault.reason), f"director {active.director}: {fault.message}")
     if not active.current and (active.report is None or not _was_programmed(subject)):
@@ -183,7 +192,7 @@ def _not_held(subject: Subject, active: View) -> Finding:
     for problem in status.problems if status is not None else ():
         if problem.address == address:
             return wrong(reason_of(problem.reason), f"director {active.director}: {problem.message}")
-    verdict = may_announce(subject.world, active.director, address)
+    verdict = may_announce(subject.world, active.director, address, place_for(subject.world, subject.table))
     if not verdict.ok:
         return wrong(verdict.reason, verdict.message)
     return wrong(Reason.WAITING_FOR_DIRECTOR, f"director {active.director} is about to announce {address}")

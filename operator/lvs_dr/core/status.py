@@ -58,6 +58,20 @@ class VirtualServiceStatus(Struct, frozen=True, rename="camel"):
     ports: Annotated[str, Meta(max_length=512, description="Ports, for the table that kubectl prints.")]
     real_servers: Annotated[RealServerCount, Meta(description="Healthy and total real servers.")]
     conditions: Conditions
+    active_reason: Annotated[
+        str, Meta(max_length=256, description="Why that node became Active, as it reports; empty: none is.")
+    ] = ""
+
+
+class VirtualRouterStatus(Struct, frozen=True, rename="camel"):
+    """A VRRP virtual router of a group, for one address family: its VIPs are held by one director."""
+
+    id: Annotated[int, Meta(ge=1, le=255, description="Virtual router id (VRID).")]
+    family: Annotated[int, Meta(ge=4, le=6, description="4 or 6: IPv4 and IPv6 VIPs are elected apart.")]
+    active: Annotated[str, Meta(max_length=253, description="Node that holds the VIPs; empty: none.")]
+    since: Annotated[str, Meta(max_length=40, description="Since when (RFC 3339), by that node's clock.")]
+    addresses: Annotated[int, Meta(ge=0, description="VIPs in it.")]
+    message: Annotated[str, Meta(max_length=512, description="Why that node became Active; or why none is.")]
 
 
 class RealServerStatus(Struct, frozen=True, rename="camel"):
@@ -76,6 +90,15 @@ class DirectorGroupStatus(Struct, frozen=True, rename="camel"):
     directors: Annotated[
         tuple[Annotated[str, Meta(max_length=253)], ...], Meta(max_length=64, description="Nodes that direct, sorted.")
     ]
-    active: Annotated[str, Meta(max_length=253, description="Node that holds the group's VIPs; empty: none.")]
+    active: Annotated[
+        str, Meta(max_length=1024, description="Nodes that hold VIPs of the group, joined by commas; empty: none.")
+    ]
     virtual_services: Annotated[int, Meta(ge=0, description="VirtualServices served.")]
     conditions: Conditions
+    active_since: Annotated[
+        str, Meta(max_length=40, description="When a director last became Active (RFC 3339); empty: none is.")
+    ] = ""
+    virtual_routers: Annotated[
+        tuple[VirtualRouterStatus, ...],
+        Meta(max_length=64, description="Virtual routers that have VIPs, by id and family."),
+    ] = ()

@@ -142,6 +142,14 @@ class DirectorTableSpec(Struct, frozen=True, rename="camel", omit_defaults=True)
         int,
         Meta(ge=0, le=86400, description="Seconds a destination that leaves is quiesced for its connections at most."),
     ] = 60
+    virtual_router_id: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=255,
+            description="VRRP virtual router of the VIP; it stays while the DirectorGroup has it. 0: not decided.",
+        ),
+    ] = 0
     paused: Annotated[bool, Meta(description="Agents check but write nothing to the kernel for this table.")] = False
     requires: Annotated[
         tuple[Feature, ...],

@@ -4,7 +4,8 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from lvs_dr.core.directors import Active, active_director, directors, listed
+from lvs_dr.core.active import Active, active_for
+from lvs_dr.core.directors import directors, listed
 from lvs_dr.core.node import TableException, TableReport, table_name
 from lvs_dr.core.order import is_of
 from lvs_dr.core.reasons import Reason
@@ -55,8 +56,8 @@ class Views(NamedTuple):
 
 def views(world: World, table: TableRecord) -> Views:
     """Return what each director of the table's group says about it."""
-    group = table.spec.director_group
-    return Views(active_director(world, group), tuple(view(world, table, name) for name in directors(world, group)))
+    names = directors(world, table.spec.director_group)
+    return Views(active_for(world, table), tuple(view(world, table, name) for name in names))
 
 
 def view(world: World, table: TableRecord, director: str) -> View:

@@ -55,6 +55,7 @@ class World(Struct, frozen=True):
     silent: AbstractSet[str]  # nodes whose agent's Lease was not renewed for 40 s (or never seen)
     cluster: Cluster
     index: Index  # kept up by `core.indexing.reindex`, which the store calls after every change
+    unconfirmed: AbstractSet[str] = frozenset()  # said to be Active before another did so, and not heard of since
 
     def lvs_node(self, name: str) -> NodeRecord | None:
         """Return the node's LVSNode; that of an earlier Node of the same name says nothing about this one."""

@@ -39,7 +39,7 @@ DIRECTOR: dict[str, Any] = {
         "group": "default",
         "internalAddresses": ["192.0.2.1"],
         "tables": ["web/webdav"],
-        "addresses": [VIP],
+        "vrrp": {"routers": [{"id": 51, "priority": 250, "addresses": [VIP]}]},
     },
 }
 BACKEND: dict[str, Any] = {"decided": True, "backendAddresses": [VIP]}

@@ -95,7 +95,7 @@ async def test_a_director_that_serves_gets_services_with_the_vip(director: Direc
         await director.table()
         await director.until(lambda: HERE in director.kernel.addresses and len(director.destinations()) == 2)
         assert seen == [False]
-        role = DIRECTOR["director"] | {"addresses": []}
+        role = DIRECTOR["director"] | {"vrrp": {}}
         await director.node({"decided": True, "director": role, "backendAddresses": [VIP]})
         await director.until(lambda: not director.kernel.services)
         assert HERE not in director.kernel.addresses

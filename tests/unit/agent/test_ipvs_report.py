@@ -117,7 +117,7 @@ async def test_only_who_holds_the_vip_misses_marked_packets(bench: Bench) -> Non
     director = DIRECTOR["director"]
     async with bench.running():
         await bench.table(ports=[], firewallMark=7)
-        await bench.node({"decided": True, "director": director | {"addresses": []}})
+        await bench.node({"decided": True, "director": director | {"vrrp": {}}})
         told = await bench.api.status_where(lambda status: status.get("tables", [{}])[0].get("generation") == 1)
         assert "exceptions" not in told["tables"][0]
         await bench.node(DIRECTOR)

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from lvs_dr.controller import watched
 from lvs_dr.controller.errors import KindsMissing
 from lvs_dr.controller.guard import DEFINITIONS, HOLD_SECONDS, Guard, node_loss, table_loses
-from lvs_dr.core.node import DirectorRole, LVSNodeSpec, LVSNodeStatus, TableReport
+from lvs_dr.core.node import DirectorRole, LVSNodeSpec, LVSNodeStatus, TableReport, VirtualRouter, Vrrp
 from lvs_dr.core.objects import Key
 from lvs_dr.core.table import TableDestination
 from lvs_dr.core.world import NodeRecord, TableRecord
@@ -76,7 +76,9 @@ def test_table_loses_destinations_and_services() -> None:
 
 def test_node_loses_what_it_was_told() -> None:
     """VIPs and tables that the new spec does not name."""
-    role = DirectorRole(group="default", addresses=("192.0.2.10",), tables=("shop/web",))
+    role = DirectorRole(
+        group="default", vrrp=Vrrp(routers=(VirtualRouter(51, 250, ("192.0.2.10",)),)), tables=("shop/web",)
+    )
     before = record(LVSNodeSpec(decided=True, director=role, backend_addresses=("192.0.2.11",)))
     assert not node_loss(before, before.spec)
     loss = node_loss(before, LVSNodeSpec(decided=True))

@@ -104,11 +104,15 @@ class Bench:
                     for record in self.store.world.tables.values()
                 ],
             )
+            routers = spec.get("director", {}).get("vrrp", {}).get("routers", [])
             status = {
                 "observedGeneration": found["metadata"]["generation"],
                 "interfaces": [{"name": "eth0", "addresses": [f"192.0.2.{5 if key == DIRECTOR else 1}/24"]}],
                 "directorInterface": "eth0",
-                "heldAddresses": spec.get("director", {}).get("addresses", []),
+                "heldAddresses": [each for router in routers for each in router["addresses"]],
+                "virtualRouters": [
+                    {"id": each["id"], "family": 4, "state": "Active", "priority": each["priority"]} for each in routers
+                ],
                 "loopbackAddresses": spec.get("backendAddresses", []),
                 "tables": tables if key == DIRECTOR else [],
             }

@@ -4,7 +4,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from lvs_dr.core.node import TableException, TableReport, table_key
+from lvs_dr.core.addresses import version
+from lvs_dr.core.node import DirectorRole, TableException, TableReport, VirtualRouterReport, table_key
 from lvs_dr.core.status import VirtualServiceStatus
 from lvs_dr.core.summary import virtual_service_status
 from tests.unit.core.worlds import NOW, Objects, node, real_server, service, status
@@ -33,7 +34,10 @@ def serving(*given: Any, directors: tuple[str, ...] = (D1, D2)) -> Objects:
 
 
 def agent(objects: Objects, name: str, **exceptions: tuple[TableException, ...]) -> None:
-    """Let the agent of a node do what it is told, and report; exceptions by table name."""
+    """Let the agent of a node do what it is told, and report; exceptions by table name.
+
+    It is Active where no other live director of its group reports to be.
+    """
     record = objects.world.lvs_nodes[name]
     if record.status is None:
         objects.report(name, status(ADDRESSES[name], observed_generation=record.generation))
@@ -56,18 +60,48 @@ def agent(objects: Objects, name: str, **exceptions: tuple[TableException, ...])
                 exceptions=unwell,
             )
         )
+    routers = elect(objects, name, role)
+    active = {(each.id, each.family) for each in routers if each.state == "Active"}
     objects.report(
         name,
         replace(
             record.status,
             observed_generation=record.generation,
             director_interface="eth0" if role is not None else "",
-            held_addresses=role.addresses if role is not None else (),
+            held_addresses=tuple(
+                each
+                for router in (role.vrrp.routers if role is not None else ())
+                for each in router.addresses
+                if (router.id, version(each)) in active
+            ),
+            virtual_routers=routers,
             loopback_addresses=record.spec.backend_addresses,
             tunnels=record.spec.backend_tunnels,
             tables=tuple(reports),
         ),
     )
+
+
+def elect(objects: Objects, name: str, role: DirectorRole | None) -> tuple[VirtualRouterReport, ...]:
+    """Return the state of the node's virtual routers: Active without preemption, else Backup."""
+    if role is None:
+        return ()
+    others = {
+        (each.id, each.family): ADDRESSES[other]
+        for other, record in sorted(objects.world.lvs_nodes.items())
+        if other not in (name, *objects.silent) and record.status is not None
+        if record.spec.director is not None and record.spec.director.group == role.group
+        for each in record.status.virtual_routers
+        if each.state == "Active"
+    }
+    found = []
+    for router in role.vrrp.routers:
+        for family in sorted({version(each) for each in router.addresses}):
+            source = others.get((router.id, family), "")
+            state, heard = ("Backup", source) if source else ("Active", ADDRESSES[name])
+            report = VirtualRouterReport(router.id, family, state, router.priority, NOW, "elected", heard)
+            found.append(report)
+    return tuple(found)
 
 
 def converge(objects: Objects) -> None:

@@ -1,18 +1,27 @@
 """Nodes with agents, in the smallest form that can go wrong: they act on what they read and tell it later.
 
 Reading the LVSNode, reading the tables, applying, looking and reporting are steps of their own, so that any delay
-between them can be tried.
+between them can be tried. So is the election: a director that is told a VIP looks now and then who holds it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
 from lvs_dr.core.forwarding import carries, exclude, tunnel_end
 from lvs_dr.core.indexing import Kind
-from lvs_dr.core.node import BackendTunnel, LVSNodeSpec, LVSNodeStatus, TableReport, table_name
+from lvs_dr.core.node import (
+    BackendTunnel,
+    LVSNodeSpec,
+    LVSNodeStatus,
+    TableReport,
+    VirtualRouterReport,
+    table_name,
+)
 from lvs_dr.core.objects import ForwardingMethod, Key, Tunnel, TunnelChecksum, TunnelType
 from lvs_dr.core.table import TableDestination
+from lvs_dr.core.virtual_routers import Place
 from lvs_dr.core.world import TableRecord
 from tests.unit.core.worlds import Objects, status
 
@@ -34,11 +43,15 @@ class Machine:
 
     name: str
     address: str
-    alive: bool = True
+    lan: "Mapping[str, Machine]" = field(repr=False, compare=False)
+    """All machines on the segment, by name: whose adverts are heard."""
+    alive: bool = True  # the agent; VRRP goes on without it
     # kernel
     lo: frozenset[str] = frozenset()
     tunnels: tuple[BackendTunnel, ...] = ()
-    held: frozenset[str] = frozenset()
+    told: dict[str, Place] = field(default_factory=dict)  # VIP -> where it is elected
+    priorities: dict[Place, int] = field(default_factory=dict)
+    active: frozenset[Place] = frozenset()
     programmed: dict[str, TableRecord] = field(default_factory=dict)
     destinations: dict[str, frozenset[TableDestination]] = field(default_factory=dict)
     # agent
@@ -89,7 +102,28 @@ class Machine:
             there = {(each.real_server, each.address) for each in before.get(name, ())}
             stay = (each for each in record.spec.pending if (each.real_server, each.address) in there)
             self.destinations[name] = frozenset((*record.spec.destinations, *stay))
-        self.held = frozenset(role.addresses if role is not None else ())
+        self.told, self.priorities = {}, {}
+        for router in role.vrrp.routers if role is not None else ():
+            place = Place(role.group if role is not None else "", router.id)
+            self.told |= dict.fromkeys(router.addresses, place)
+            self.priorities[place] = router.priority
+        self.active &= self.priorities.keys()
+
+    @property
+    def held(self) -> frozenset[str]:
+        """VIPs on the director's interface."""
+        return frozenset(address for address, place in self.told.items() if place in self.active)
+
+    def elect(self) -> None:
+        """Take a look at who is Active: let go where somebody better is; take over where nobody as good is."""
+        for place, priority in self.priorities.items():
+            rivals = [
+                (other.priorities[place], other.name)
+                for other in self.lan.values()
+                if other is not self and place in other.active
+            ]
+            better = max(rivals, default=(0, "")) > (priority, self.name)
+            self.active = self.active - {place} if better else self.active | {place}
 
     def look(self) -> None:
         """Make a report."""
@@ -100,6 +134,10 @@ class Machine:
                 observed_generation=self.applied,
                 director_interface="eth0" if self.spec is not None and self.spec.director is not None else "",
                 held_addresses=tuple(sorted(self.held)),
+                virtual_routers=tuple(
+                    VirtualRouterReport(place.id, 4, "Active" if place in self.active else "Backup", priority)
+                    for place, priority in sorted(self.priorities.items())
+                ),
                 loopback_addresses=tuple(sorted(self.lo)),
                 tunnels=self.tunnels,
                 tables=tuple(
@@ -126,6 +164,7 @@ class Machine:
         self.read_node(objects)
         self.read_tables(objects)
         self.apply()
+        self.elect()
         self.look()
         self.report(objects)
 

@@ -24,7 +24,9 @@ class Site:
         forwarding, tunnel = METHODS[seed % len(METHODS)]
         other, others_tunnel = METHODS[seed // len(METHODS) % len(METHODS)]
         s1 = Override("s1", forwarding=other, tunnel=others_tunnel)
-        self.machines = {name: Machine(name, address) for name, address in ADDRESSES.items()}
+        self.machines: dict[str, Machine] = {}
+        for name, address in ADDRESSES.items():
+            self.machines[name] = Machine(name, address, self.machines)
         for name, address in ADDRESSES.items():
             self.objects.put(node(name, address, director=name.startswith("d"), uid=f"node-{name}"))
         web = service("web", address=VIP, forwarding=forwarding, tunnel=tunnel, overrides=(s1,) if seed % 2 else ())

@@ -4,16 +4,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvs_dr.core.hold import HOLD_SECONDS, Hold, decide, held_spec, held_tables, node_addresses
-from lvs_dr.core.node import BackendTunnel, DirectorRole, LVSNodeSpec
+from lvs_dr.core.node import BackendTunnel, DirectorRole, LVSNodeSpec, VirtualRouter, Vrrp
 from lvs_dr.core.objects import TunnelType
 from lvs_dr.core.table import TableTunnel
 from tests.unit.core.plan_cases import EMPTY, VIPS, table
 
 A, B, C = VIPS
 ALL = frozenset(VIPS)
-BEFORE = LVSNodeSpec(
-    decided=True, director=DirectorRole("default", tables=("a/web",), addresses=(A, B)), backend_addresses=(A, C)
-)
+
+
+def role(*addresses: str, tables: tuple[str, ...] = (), id_: int = 51) -> DirectorRole:
+    """Return the role of a director that is told VIPs in one virtual router."""
+    return DirectorRole("default", tables=tables, vrrp=Vrrp(routers=(VirtualRouter(id_, 250, addresses),)))
+
+
+BEFORE = LVSNodeSpec(decided=True, director=role(A, B, tables=("a/web",)), backend_addresses=(A, C))
 
 
 def relist(
@@ -66,13 +71,15 @@ def test_held_vips_keep_role_tables_and_loopback() -> None:
     hold = Hold(frozenset({A, C}), 0.0)
     spec = held_spec(hold, BEFORE, EMPTY)
     assert spec.backend_addresses == (A, C)
-    assert spec.director == DirectorRole("default", addresses=(A,))
+    assert spec.director == role(A)
     assert held_tables(hold, BEFORE, tables, {}) == {"a/web": tables["a/web"]}
     assert held_spec(None, BEFORE, EMPTY) == EMPTY
-    smaller = LVSNodeSpec(decided=True, director=DirectorRole("default", addresses=(B,)))
-    role = held_spec(hold, BEFORE, smaller).director
-    assert role is not None
-    assert role.addresses == (A, B)
+    smaller = LVSNodeSpec(decided=True, director=role(B))
+    assert held_spec(hold, BEFORE, smaller).director == role(A, B)
+    other = held_spec(hold, BEFORE, LVSNodeSpec(decided=True, director=role(B, id_=61))).director
+    assert other is not None
+    assert [(each.id, each.addresses) for each in other.vrrp.routers] == [(51, (A,)), (61, (B,))]
+    assert other.addresses == (A, B)
     assert node_addresses(BEFORE, tables) == ALL
     assert node_addresses(EMPTY, tables) == frozenset()
 

@@ -11,16 +11,18 @@ from msgspec.structs import replace
 
 from lvs_dr.core.decisions import Member
 from lvs_dr.core.forwarding import carries, exclude, tunnel_end
-from lvs_dr.core.indexing import Kind
+from lvs_dr.core.indexing import IMPLICIT_GROUP, Kind
 from lvs_dr.core.node import BackendTunnel
 from lvs_dr.core.objects import (
     Key,
     Override,
     Port,
     VirtualService,
+    VrrpSettings,
 )
 from lvs_dr.core.resolve import entered
 from lvs_dr.core.table import TableDestination
+from lvs_dr.core.virtual_routers import Place
 from lvs_dr.core.world import TableRecord
 from tests.unit.core.machines import METHODS, Machine
 from tests.unit.core.worlds import Objects, group, node, real_server, service
@@ -53,7 +55,7 @@ class Simulation:
     def add_node(self, name: str, *, director: bool) -> None:
         """Let a node join."""
         self.objects.put(node(name, ADDRESSES[name], director=director, uid=self.objects.uid()))
-        self.machines[name] = Machine(name, ADDRESSES[name])
+        self.machines[name] = Machine(name, ADDRESSES[name], self.machines)
 
     def toggle_node(self, number: int) -> None:
         """Delete a Node, whose machine is off with it; or let it come back."""
@@ -103,6 +105,20 @@ class Simulation:
             if not holding and told == directs and (told or not machine.programmed):
                 self.objects.remove(Kind.LVS_NODE, name)
                 self.objects.nodes.add(name)
+
+    def edit_group(self, number: int) -> None:
+        """Give a group other virtual routers: its VIPs move, or stay where they are if they can."""
+        name = GROUPS[number % 2]
+        selector = group(name).node_selector if name == "other" else IMPLICIT_GROUP.node_selector
+        vrrp = VrrpSettings(first_virtual_router_id=(51, 52, 61)[number // 2 % 3], instances=1 + number // 6 % 3)
+        self.objects.put(group(name, node_selector=selector, vrrp=vrrp))
+
+    def change_rank(self, number: int) -> None:
+        """Give a Node another priority, or none; cordon it, or not."""
+        name = NODES[number % len(NODES)]
+        known = self.objects.world.nodes.get(name)
+        if known is not None:
+            self.objects.put(replace(known, vrrp_priority=(0, 7, 254)[number // 4 % 3], standby=number // 12 % 2 == 1))
 
     def put_service(self, number: int) -> None:
         """Create or change a VirtualService."""
@@ -175,11 +191,13 @@ class Simulation:
             work()
 
     def agent_step(self, number: int) -> None:
-        """Let one agent do one thing."""
+        """Let one agent do one thing; or let a director look at who is Active, which needs no agent."""
         machine = self.machines.get(NODES[number % len(NODES)])
+        if machine is not None and number // 4 % 7 == 6:
+            machine.elect()
         if machine is None or not machine.alive:
             return
-        match number // 4 % 6:
+        match number // 4 % 7:
             case 0:
                 machine.read_node(self.objects)
             case 1:
@@ -190,21 +208,25 @@ class Simulation:
                 machine.look()
             case 4:
                 machine.report(self.objects)
-            case _:
+            case 5:
                 machine.turn(self.objects)
+            case _:
+                pass
 
     STEPS: tuple[tuple[int, Callable[["Simulation", int], None]], ...] = (
         (1, toggle_node),
         (1, toggle_director),
         (1, toggle_agent),
         (1, lose_lvs_node),
+        (2, edit_group),
+        (2, change_rank),
         (3, put_service),
         (8, change_method),
         (1, remove_service),
         (4, toggle_real_server),
         (2, collect_garbage),
         (56, compile_one),
-        (80, agent_step),
+        (90, agent_step),
     )
 
     # What must hold
@@ -228,8 +250,8 @@ class Simulation:
                     text = f"{machine.name} sends {vip} to {name} by {entry.forwarding} {entry.tunnel or ''}"
                     assert self.takes(entry, vip), f"{text}, which it does not take"
         for vip in VIPS:
-            holders = [name for name, machine in self.machines.items() if vip in machine.held]
-            assert len(holders) <= 1, f"{vip} is held by {holders}"
+            holders = {name: machine.told[vip] for name, machine in self.machines.items() if vip in machine.held}
+            assert len(set(holders.values())) <= 1, f"{vip} is held by {holders}, who do not agree by VRRP"
 
     def _records(self) -> list[TableRecord]:
         """Return every version of a table that anybody knows."""
@@ -287,7 +309,15 @@ class Simulation:
             for each in filter(entered, decision.members):
                 assert sent[each.real_server.name] == (each.forwarding, each.tunnel)
             holders = [name for name, machine in self.machines.items() if spec.address in machine.held]
-            assert len(holders) == (1 if self._directs(spec.director_group) else 0), (spec.address, holders)
+            directing = self.objects.world.index.nodes_by_group.get(spec.director_group, set())
+            assert len(holders) == (1 if directing else 0), (spec.address, holders)
+            told = {
+                name: machine.told[spec.address]
+                for name, machine in self.machines.items()
+                if spec.address in machine.told
+            }
+            place = Place(spec.director_group, spec.virtual_router_id)
+            assert told == dict.fromkeys(directing, place), "every director takes part"
 
     def check_lean(self) -> None:
         """Nodes carry what is sent to them and no more: masquerading leaves no VIP on lo."""
@@ -354,7 +384,7 @@ def test_long_random_walks_never_loop_a_packet_and_never_announce_twice(seed: in
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.tuples(st.integers(0, 157), st.integers(0, 575)), max_size=120))
+@given(st.lists(st.tuples(st.integers(0, 171), st.integers(0, 575)), max_size=120))
 def test_any_order_of_steps_is_safe_and_comes_to_rest(steps: list[tuple[int, int]]) -> None:
     """The same, by steps that hypothesis chooses and shrinks."""
     run(steps)

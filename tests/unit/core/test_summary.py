@@ -221,9 +221,11 @@ def test_what_the_active_director_cannot_do_is_the_reason(
 
 def test_a_vip_that_another_node_still_holds_is_waited_for() -> None:
     """The name of who holds it is in the message."""
-    objects = serving()
-    record = objects.world.nodes[D1]
-    objects.put(replace(record, meta=replace(record.meta, labels=())))
+    objects = serving(group("other"), service(), real_server(S1), directors=(D1,))
+    record = objects.world.nodes[D2]
+    objects.put(replace(record, meta=replace(record.meta, labels=(("group", "other"), *record.meta.labels))))
+    converge(objects)
+    objects.put(service(director_group="other", meta_={"generation": 2}))
     objects.settle()
     found = web_status(objects)
     assert told(found.conditions) == ("False", "WaitingForRelease")

@@ -112,6 +112,7 @@ class Objects:
     def __init__(self, *given: Any, cluster: Cluster | None = None) -> None:
         self.by_kind: dict[Kind, dict[Any, Any]] = {kind: {} for kind in Kind}
         self.silent: set[str] = set()
+        self.unconfirmed: set[str] = set()
         self.decisions: dict[Key, TableDecision] = {}
         self.services: set[Key] = set()
         self.nodes: set[str] = set()
@@ -127,6 +128,7 @@ class Objects:
             silent=self.silent,
             cluster=cluster or Cluster(),
             index=Index(),
+            unconfirmed=self.unconfirmed,
         )
         self.put(*given)
 
