@@ -8,6 +8,8 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 CATEGORY = "lvs"
 
+PRIORITY_ANNOTATION = f"{GROUP}/vrrp-priority"
+STANDBY_ANNOTATION = f"{GROUP}/standby"
 PAUSED_ANNOTATION = f"{GROUP}/paused"
 RELEASE_MASS_REMOVAL_ANNOTATION = f"{GROUP}/release-mass-removal"
 DIRECTOR_LABEL = f"{GROUP}/director"

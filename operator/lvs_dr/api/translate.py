@@ -8,6 +8,7 @@ a newer version) are ignored everywhere.
 
 import ipaddress
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from lvs_dr.api import kinds, models
 from lvs_dr.api.models import DirectorGroupSpec, RealServerSpec, VirtualServiceSpec
 from lvs_dr.api.models.selector import LabelSelector
+from lvs_dr.api.models.vrrp import DirectorVrrp
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import (
     ConnectionLimits,
@@ -40,6 +42,7 @@ from lvs_dr.core.objects import (
     Tunnel,
     TunnelChecksum,
     VirtualService,
+    VrrpSettings,
 )
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.world import NodeRecord, TableRecord
@@ -54,6 +57,12 @@ Decoded = TypeVar("Decoded", bound=msgspec.Struct)
 PERSISTENCE_SECONDS = 300
 """Default of `persistence.timeoutSeconds`, as ipvsadm has it."""
 
+SYNC_SECONDS = 120
+"""Default of `vrrp.preemptDelaySeconds` with several instances: time to learn of the connections that exist."""
+
+MAXIMUM_PRIORITY = 254
+_PRIORITY = re.compile(r"[0-9]{1,4}")
+_SHOWN = 40
 _SHOWN_ERRORS = 3
 _ALL = Selector()
 
@@ -160,6 +169,23 @@ def director_group(body: Body) -> DirectorGroup | Invalid:
         allowed_addresses=tuple(sorted(set(spec.allowed_addresses))),
         allowed_namespaces=None if spec.allowed_namespaces is None else _selector(spec.allowed_namespaces),
         ipvs=_ipvs_settings(spec),
+        vrrp=_vrrp(spec.vrrp or DirectorVrrp()),
+    )
+
+
+def _vrrp(given: DirectorVrrp) -> VrrpSettings:
+    """Return the settings with the defaults that depend on the number of instances."""
+    delay = given.preempt_delay_seconds
+    if delay is None:
+        delay = SYNC_SECONDS if given.instances > 1 and given.effective_preempt else 0
+    return VrrpSettings(
+        first_virtual_router_id=given.first_virtual_router_id,
+        instances=given.instances,
+        advertisement_interval_milliseconds=given.advertisement_interval_milliseconds,
+        preempt=given.effective_preempt,
+        preempt_delay_seconds=delay,
+        unicast=bool(given.unicast),
+        stop_hold_seconds=given.stop_hold_seconds,
     )
 
 
@@ -175,10 +201,24 @@ def _ipvs_settings(spec: DirectorGroupSpec) -> IpvsSettings:
 
 
 def node(body: Body) -> Node:
-    """Parse a Kubernetes Node; addresses that are none are left out."""
+    """Parse a Kubernetes Node; addresses that are none are left out.
+
+    One that is cordoned (`kubectl drain` does that first) is to give its VIPs to another director.
+    """
     addresses = (body.get("status") or {}).get("addresses") or ()
     internal = (_canonical(each.get("address", "")) for each in addresses if each.get("type") == "InternalIP")
-    return Node(meta=metadata(body), internal_addresses=tuple(dict.fromkeys(filter(None, internal))))
+    annotations = body["metadata"].get("annotations") or {}
+    text = str(annotations.get(kinds.PRIORITY_ANNOTATION, "")).strip()
+    priority = int(text) if _PRIORITY.fullmatch(text) else 0
+    accepted = 1 <= priority <= MAXIMUM_PRIORITY
+    return Node(
+        meta=metadata(body),
+        internal_addresses=tuple(dict.fromkeys(filter(None, internal))),
+        vrrp_priority=priority if accepted else 0,
+        standby=annotations.get(kinds.STANDBY_ANNOTATION, "false") != "false"
+        or bool((body.get("spec") or {}).get("unschedulable")),
+        refused_priority="" if accepted or kinds.PRIORITY_ANNOTATION not in annotations else text[:_SHOWN] or " ",
+    )
 
 
 def namespace(body: Body) -> Namespace:

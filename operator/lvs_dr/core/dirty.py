@@ -202,6 +202,7 @@ def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | Non
     moved = [each for name in names for each in (old.get(name), new.get(name)) if each is not None]
     found.real_servers.update(Key(present.key.namespace, each.real_server) for each in moved)
     found.nodes |= {each.node for each in moved if each.node}
+    found.nodes |= {each.node for each in _pending(before) ^ _pending(after) if each.node}
     if kept:
         if before is not None and after is not None and _packets(before) != _packets(after):
             found.rivals(after.key, before.spec, after.spec)  # a port, or a mark, may be free now
@@ -230,6 +231,10 @@ def _router(table: TableRecord) -> int:
 
 def _packets(table: TableRecord) -> object:
     return table.spec.ports, table.spec.firewall_mark
+
+
+def _pending(table: TableRecord | None) -> set[TableDestination]:
+    return set(table.spec.pending) if table is not None else set()
 
 
 def _destinations(table: TableRecord | None) -> Mapping[str, TableDestination]:

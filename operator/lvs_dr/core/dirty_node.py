@@ -94,7 +94,8 @@ def _spec(found: DirtySet, before: NodeRecord, after: NodeRecord) -> None:
     known, noted = before.spec.releasing, after.spec.releasing
     moved = (places(old).items() ^ places(new).items()) | (_noted(known) ^ _noted(noted))
     _announcers(found, {address for address, _ in moved})
-    if (old.group if old else "") != (new.group if new else "") or bool(known) != bool(noted):
+    left = known.group if known else "", noted.group if noted else ""
+    if (old.group if old else "") != (new.group if new else "") or left[0] != left[1]:
         found.nodes |= leaving(found.world)
         for role in (old, new):
             if role is not None:

@@ -17,6 +17,7 @@ from lvs_dr.api.models import (
     real_server,
     rules,
     selector,
+    vrrp,
 )
 from lvs_dr.api.models.fields import BAD_NAME
 
@@ -575,6 +576,35 @@ GROUPS = [
         "prefix-too-long",
         f'spec.allowedAddresses[0]: {INVALID}"192.0.2.0/33": {rules.NOT_A_NETWORK}',
         allowedAddresses=["192.0.2.0/33"],
+    ),
+]
+
+GROUPS += [
+    _group(
+        "ids-beyond-255",
+        f"spec.vrrp.instances: {INVALID}{vrrp.TOO_MANY_IDS}",
+        vrrp={"firstVirtualRouterID": 250, "instances": 7},
+    ),
+    _group(
+        "id-0",
+        _range("spec.vrrp.firstVirtualRouterID", 0, "greater than or equal to 1"),
+        vrrp={"firstVirtualRouterID": 0},
+    ),
+    _group("too-many-instances", _range("spec.vrrp.instances", 33, "less than or equal to 32"), vrrp={"instances": 33}),
+    _group(
+        "interval-of-15-milliseconds",
+        f"spec.vrrp.advertisementIntervalMilliseconds: {INVALID}15: {vrrp.NOT_CENTISECONDS}",
+        vrrp={"advertisementIntervalMilliseconds": 15},
+    ),
+    _group(
+        "delay-without-preemption",
+        f"spec.vrrp.preemptDelaySeconds: {INVALID}{vrrp.DELAY_WITHOUT_PREEMPTION}",
+        vrrp={"preemptDelaySeconds": 60},
+    ),
+    _group(
+        "delay-with-preemption-off",
+        f"spec.vrrp.preemptDelaySeconds: {INVALID}{vrrp.DELAY_WITHOUT_PREEMPTION}",
+        vrrp={"instances": 2, "preempt": False, "preemptDelaySeconds": 60},
     ),
 ]
 

@@ -145,11 +145,14 @@ def test_exactly_the_fields_of_this_version() -> None:
     sysctls = ("connReuseMode", "expireNodestConn", "expireQuiescentTemplate", "sloppyTCP", "sloppySCTP")
     sysctls += ("runEstimation", "dropEntry", "pmtuDisc", "conntrack")
     settings = {"timeouts", "kernelSettings", *timeouts, *(f"kernelSettings.{name}" for name in sysctls)}
+    vrrp = {"firstVirtualRouterID", "instances", "advertisementIntervalMilliseconds", "preempt", "preemptDelaySeconds"}
+    vrrp = {"vrrp", *(f"vrrp.{name}" for name in (*vrrp, "unicast", "stopHoldSeconds"))}
     assert fields == {
         kinds.VIRTUAL_SERVICE: service | check | port | tunnel | overrides | {"healthCheck", "onFailure"},
         kinds.REAL_SERVER: {"nodeName", "addresses", "addresses[]", "weight", "state"} | limits,
         kinds.DIRECTOR_GROUP: addresses
         | settings
+        | vrrp
         | {"nodeSelector", "interface", "interface.name", "interface.subnet", "allowedNamespaces"},
     }
 

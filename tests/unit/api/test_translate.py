@@ -36,6 +36,7 @@ from lvs_dr.core.objects import (
     TunnelChecksum,
     TunnelType,
     VirtualService,
+    VrrpSettings,
 )
 from lvs_dr.core.table import DirectorTableSpec, TableDestination, TablePort
 from tests.api.crds.refusals import REFUSALS, Refusal, service_spec
@@ -164,6 +165,67 @@ def test_settings_of_a_group() -> None:
     assert isinstance(full, DirectorGroup)
     names = (("conn_reuse_mode", 2), ("expire_nodest_conn", 0), ("sloppy_sctp", 1), ("sloppy_tcp", 1))
     assert full.ipvs == IpvsSettings(tcp_seconds=7200, sysctls=names)
+
+
+def test_the_election_has_defaults_that_fit_the_number_of_instances() -> None:
+    """One Active stays where it is; of several each returns to its share, once it has learnt of the connections."""
+    for vrrp, expected in (
+        (None, VrrpSettings()),
+        ({}, VrrpSettings()),
+        ({"instances": 1, "preempt": True}, VrrpSettings(preempt=True)),
+        ({"instances": 3}, VrrpSettings(instances=3, preempt=True, preempt_delay_seconds=120)),
+        ({"instances": 3, "preemptDelaySeconds": 0}, VrrpSettings(instances=3, preempt=True)),
+        ({"instances": 3, "preempt": False}, VrrpSettings(instances=3)),
+        (
+            {
+                "firstVirtualRouterID": 200,
+                "advertisementIntervalMilliseconds": 1000,
+                "unicast": True,
+                "stopHoldSeconds": 0,
+            },
+            VrrpSettings(200, advertisement_interval_milliseconds=1000, unicast=True, stop_hold_seconds=0),
+        ),
+    ):
+        spec = {"nodeSelector": {"matchLabels": {"a": "1"}}} | ({} if vrrp is None else {"vrrp": vrrp})
+        parsed = translate.director_group(body(spec))
+        assert isinstance(parsed, DirectorGroup)
+        assert parsed.vrrp == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "priority", "refused"),
+    [
+        ("1", 1, ""),
+        (" 254 ", 254, ""),
+        ("0", 0, "0"),
+        ("255", 0, "255"),
+        ("high", 0, "high"),
+        ("", 0, " "),
+        ("-1", 0, "-1"),
+    ],
+)
+def test_a_nodes_priority_is_a_number_that_vrrp_has(text: str, priority: int, refused: str) -> None:
+    """What is no priority must be told, and must change nothing."""
+    parsed = translate.node(body({}, annotations={"lvs-operator.io/vrrp-priority": text}))
+    assert (parsed.vrrp_priority, parsed.refused_priority) == (priority, refused)
+
+
+@pytest.mark.parametrize(
+    ("spec", "annotations", "standby"),
+    [
+        ({}, {}, False),
+        ({"unschedulable": True}, {}, True),
+        ({}, {"lvs-operator.io/standby": ""}, True),
+        ({}, {"lvs-operator.io/standby": "false"}, False),
+    ],
+)
+def test_a_cordoned_or_annotated_node_gives_its_vips_away(
+    spec: dict[str, Any],
+    annotations: dict[str, str],
+    standby: bool,  # noqa: FBT001
+) -> None:
+    """`kubectl drain` moves VIPs before anything stops."""
+    assert translate.node(body(spec, annotations=annotations)).standby is standby
 
 
 def test_defaults_of_parsing_are_those_of_the_api_server() -> None:

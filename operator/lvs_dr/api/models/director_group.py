@@ -8,11 +8,13 @@ from lvs_dr.api.models.fields import Network
 from lvs_dr.api.models.kernel_settings import KernelSettings, Timeouts
 from lvs_dr.api.models.rules import ApiModel, rule, validated
 from lvs_dr.api.models.selector import LabelSelector, NonEmptyLabelSelector
+from lvs_dr.api.models.vrrp import DirectorVrrp
 
 KIND_DESCRIPTION = (
     "A DirectorGroup is a set of nodes that direct the traffic of VirtualServices. All of them have the services in"
-    " their kernel; one of them, the Active director, holds the VIPs and announces them. A group named default need not"
-    " exist: without it, every node with the label lvs-operator.io/director is one of its directors."
+    " their kernel; by VRRP they agree on which of them, the Active director, holds a VIP and announces it. A group"
+    " named default need not exist: without it, every node with the label lvs-operator.io/director is one of its"
+    " directors."
 )
 
 ONE_INTERFACE = "must set exactly one of name and subnet; leave interface out to use the one with the Node's InternalIP"
@@ -85,6 +87,13 @@ class DirectorGroupSpec(ApiModel):
         Field(
             description="Selects the namespaces, by their labels, whose VirtualServices and RealServers this group"
             " serves; {} selects all. Default: all."
+        ),
+    ] = None
+    vrrp: Annotated[
+        DirectorVrrp | None,
+        Field(
+            description="How the directors agree on who holds which VIP, and how fast another one takes over. Default:"
+            " {}, one of them holds all VIPs and gives way within 0.4 seconds when it fails."
         ),
     ] = None
     timeouts: Annotated[
