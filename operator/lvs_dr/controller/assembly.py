@@ -19,6 +19,7 @@ from lvs_dr.controller.reconcile import Reconciler
 from lvs_dr.controller.silence import Silence
 from lvs_dr.controller.status import StatusKeeper
 from lvs_dr.controller.store import Store
+from lvs_dr.controller.takeovers import Takeovers
 from lvs_dr.controller.writer import Writer
 from lvs_dr.process.metrics import Metrics
 
@@ -51,7 +52,8 @@ def assemble(api: Api, elector: Elector, metrics: Metrics, readiness: Readiness,
     """Build everything; nothing runs yet."""
     clock = time.monotonic
     store, pending, silence, guard = Store(), Pending(clock), Silence(clock), Guard(api, clock)
-    intake = Intake(store=store, pending=pending, silence=silence, metrics=metrics)
+    takeovers = Takeovers(silence, clock)
+    intake = Intake(store=store, pending=pending, silence=silence, takeovers=takeovers, metrics=metrics)
     writer = Writer(api, store, elector.holds, intake.changed, metrics)
     recorder = Recorder(api, elector.identity, metrics, clock)
     pruner = Pruner(api, intake, metrics)

@@ -8,9 +8,10 @@ from lvs_dr.controller import watched
 from lvs_dr.controller.pending import Pending
 from lvs_dr.controller.silence import Silence
 from lvs_dr.controller.store import Change, Store, version_of
+from lvs_dr.controller.takeovers import Takeovers
 from lvs_dr.controller.watched import Watched, key_of
 from lvs_dr.core.decisions import Dirty
-from lvs_dr.core.dirty import affected, silence_changed
+from lvs_dr.core.dirty import affected, confirmation_changed, silence_changed
 from lvs_dr.core.objects import DirectorGroup
 from lvs_dr.core.world import Cluster, NodeRecord
 from lvs_dr.process.metrics import Metrics
@@ -27,6 +28,7 @@ class Intake:
         store: Store,
         pending: Pending,
         silence: Silence,
+        takeovers: Takeovers,
         metrics: Metrics,
     ) -> None:
         self.store = store
@@ -36,6 +38,7 @@ class Intake:
         """Reads the namespaces; awaited before a group that asks for their labels is stored."""
         self._pending = pending
         self._silence = silence
+        self._takeovers = takeovers
         self._metrics = metrics
 
     async def event(self, kind: Watched, event_type: str | None, body: Mapping[str, Any]) -> None:
@@ -71,6 +74,9 @@ class Intake:
             self.refresh_silence()
         if change.kind == watched.NODE.kind:
             self.refresh_silence()
+        if change.kind == watched.LVS_NODE.kind:
+            self._takeovers.changed(self.store.world, change.before, change.after)
+            self._refresh_takeovers()
         if self.store.complete:
             self.dirty(affected(self.store.world, change.kind, change.before, change.after))
 
@@ -85,6 +91,17 @@ class Intake:
             (self.store.silent.add if silent else self.store.silent.discard)(name)
             if self.store.complete:
                 self.dirty(silence_changed(self.store.world, name))
+
+        self._refresh_takeovers()
+
+    def _refresh_takeovers(self) -> None:
+        """Bring `World.unconfirmed` up to date."""
+        now_unconfirmed = self._takeovers.unconfirmed()
+        for name in sorted(now_unconfirmed ^ self.store.unconfirmed):
+            doubted = name in now_unconfirmed
+            (self.store.unconfirmed.add if doubted else self.store.unconfirmed.discard)(name)
+            if self.store.complete:
+                self.dirty(confirmation_changed(self.store.world, name))
 
     def cluster(self, cluster: Cluster) -> None:
         """Take the cluster's own addresses."""

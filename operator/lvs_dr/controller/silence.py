@@ -40,6 +40,10 @@ class Silence:
         """Note another sign of life: the agent has written its report."""
         self._heard[node] = self._clock()
 
+    def heard_at(self, node: str) -> float:
+        """Return when the node's agent was last heard of, by the clock; minus infinity: never."""
+        return self._heard.get(node, float("-inf"))
+
     def silent(self, nodes: Collection[str]) -> set[str]:
         """Return which of `nodes` are silent now; one that was never heard is."""
         now = self._clock()

@@ -56,6 +56,7 @@ class Store:
         self.listed: set[str] = set()
         self.unreadable: dict[tuple[str, Key], str] = {}
         self.silent: set[str] = set()
+        self.unconfirmed: set[str] = set()
         self.world = World(
             virtual_services=self._objects["VirtualService"],
             real_servers=self._objects["RealServer"],
@@ -67,6 +68,7 @@ class Store:
             silent=self.silent,
             cluster=Cluster(),
             index=Index(),
+            unconfirmed=self.unconfirmed,
         )
 
     @property

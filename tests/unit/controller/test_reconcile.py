@@ -13,6 +13,7 @@ from lvs_dr.controller.pending import Pending
 from lvs_dr.controller.reconcile import Reconciler
 from lvs_dr.controller.silence import Silence
 from lvs_dr.controller.store import Store
+from lvs_dr.controller.takeovers import Takeovers
 from lvs_dr.controller.watched import Watched
 from lvs_dr.controller.writer import Writer
 from lvs_dr.core.objects import Key
@@ -32,7 +33,10 @@ class Bench:
         definitions(self.api)
         self.pending = Pending(self.clock, jitter=lambda: 0.5)
         self.silence = Silence(self.clock)
-        self.intake = Intake(store=self.store, pending=self.pending, silence=self.silence, metrics=metrics)
+        takeovers = Takeovers(self.silence, self.clock)
+        self.intake = Intake(
+            store=self.store, pending=self.pending, silence=self.silence, takeovers=takeovers, metrics=metrics
+        )
         writer = Writer(self.api, self.store, lambda: True, self.intake.changed, metrics)
         self.guard = Guard(self.api, self.clock)
         self.relisted: list[Watched] = []
