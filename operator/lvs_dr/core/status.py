@@ -83,7 +83,7 @@ class RealServerStatus(Struct, frozen=True, rename="camel"):
     conditions: Conditions
 
 
-class DirectorGroupStatus(Struct, frozen=True, rename="camel"):
+class DirectorGroupStatus(Struct, frozen=True, rename="camel", omit_defaults=True):
     """What is true of a DirectorGroup."""
 
     observed_generation: Annotated[int, Meta(ge=0, description="Generation the controller has acted on.")]

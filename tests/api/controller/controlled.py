@@ -260,7 +260,7 @@ class Cluster:
     def clean(self, name: str) -> bool:
         """Tell whether a node carries nothing."""
         spec = (self.get("LVSNode", name) or {}).get("spec", {})
-        return not spec.get("backendAddresses") and not (spec.get("director") or {}).get("addresses")
+        return not spec.get("backendAddresses") and not ((spec.get("director") or {}).get("vrrp") or {}).get("routers")
 
 
 def collection(kind: str) -> str:

@@ -91,7 +91,11 @@ class Agents:
         }
         if spec.get("decided"):
             director = spec.get("director") or {}
-            status["heldAddresses"] = director.get("addresses", [])
+            routers = (director.get("vrrp") or {}).get("routers", [])
+            status["heldAddresses"] = [each for router in routers for each in router["addresses"]]
+            status["virtualRouters"] = [
+                {"id": each["id"], "family": 4, "state": "Active", "priority": each["priority"]} for each in routers
+            ]
             status["loopbackAddresses"] = spec.get("backendAddresses", [])
             status["tables"] = [
                 self._table(each) for each in tables if director and each["spec"]["directorGroup"] == director["group"]

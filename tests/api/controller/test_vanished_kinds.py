@@ -26,7 +26,7 @@ def told(cluster: Cluster) -> dict[str, tuple[Any, Any]]:
     """Return the VIPs that each node is told to hold and to carry."""
     specs = {name: (cluster.get("LVSNode", name) or {}).get("spec", {}) for name in NODES}
     return {
-        name: ((spec.get("director") or {}).get("addresses"), spec.get("backendAddresses"))
+        name: (((spec.get("director") or {}).get("vrrp") or {}).get("routers"), spec.get("backendAddresses"))
         for name, spec in specs.items()
     }
 

@@ -1,5 +1,6 @@
 """What people see: columns, names, explanations."""
 
+import datetime as dt
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from lvs_dr.core.status import (
     DirectorGroupStatus,
     RealServerCount,
     RealServerStatus,
+    VirtualRouterStatus,
     VirtualServiceStatus,
 )
 from lvs_dr.core.table import (
@@ -70,11 +72,23 @@ def test_columns_of_real_servers(objects: Objects) -> None:
 def test_columns_of_groups_and_compiled_objects(objects: Objects) -> None:
     """The other kinds print what an operator looks for first."""
     objects.apply(kinds.DIRECTOR_GROUP, "crds-group", spec={"nodeSelector": {"matchLabels": {"a": "b"}}})
-    status = DirectorGroupStatus(1, ("d-1", "d-2"), "d-1", 5, conditions(Accepted="True", Elected="True"))
+    since = (dt.datetime.now(dt.UTC) - dt.timedelta(minutes=90)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    status = DirectorGroupStatus(
+        observed_generation=1,
+        directors=("d-1", "d-2"),
+        active="d-1,d-2",
+        virtual_services=5,
+        conditions=conditions(Accepted="True", Elected="True", PeersHeard="True"),
+        active_since=since,
+        virtual_routers=(
+            VirtualRouterStatus(51, 4, "d-1", since, 3, "no other director was heard"),
+            VirtualRouterStatus(52, 6, "d-2", since, 2, "its priority is higher"),
+        ),
+    )
     objects.apply(kinds.DIRECTOR_GROUP, "crds-group", status=msgspec.to_builtins(status))
     assert rows(objects, "dg", "crds-group", "--output=wide") == [
-        ["NAME", "ACTIVE", "VIRTUAL SERVICES", "ACCEPTED", "ELECTED", "DIRECTORS", "MESSAGE"],
-        ["crds-group", "d-1", "5", "True", "True", '["d-1","d-2"]', "about Elected"],
+        ["NAME", "ACTIVE", "SINCE", "VIRTUAL SERVICES", "ACCEPTED", "ELECTED", "PEERS HEARD", "DIRECTORS", "MESSAGE"],
+        ["crds-group", "d-1,d-2", "90m", "5", "True", "True", "True", '["d-1","d-2"]', "about Elected"],
     ]
     table = DirectorTableSpec("edge", 4, "192.0.2.1", (TablePort(80, Protocol.TCP),), "rr", OnFailure.REMOVE, ())
     objects.apply(kinds.DIRECTOR_TABLE, "columns", spec=translate.spec_body(table))

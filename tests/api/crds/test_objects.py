@@ -6,7 +6,16 @@ import msgspec
 import yaml
 
 from lvs_dr.api import kinds, translate
-from lvs_dr.core.node import DirectorRole, LVSNodeSpec, LVSNodeStatus, TableException, TableReport
+from lvs_dr.core.node import (
+    DirectorRole,
+    LVSNodeSpec,
+    LVSNodeStatus,
+    PeerDirector,
+    TableException,
+    TableReport,
+    VirtualRouter,
+    Vrrp,
+)
 from lvs_dr.core.objects import OnFailure, Protocol
 from lvs_dr.core.status import (
     RealServerStatus,
@@ -106,6 +115,14 @@ def test_largest_virtual_service_is_accepted(objects: Objects) -> None:
         "allowedNamespaces": largest,
         "allowedAddresses": [f"2001:db8:ffff:{i:x}:ffff:ffff:ffff:{i * 4 + 4096:x}/126" for i in range(64)],
         "interface": {"subnet": "2001:db8:ffff::/48"},
+        "vrrp": {
+            "firstVirtualRouterID": 224,
+            "instances": 32,
+            "advertisementIntervalMilliseconds": 40950,
+            "preemptDelaySeconds": 86400,
+            "unicast": True,
+            "stopHoldSeconds": 86400,
+        },
     }
     assert objects.apply(kinds.DIRECTOR_GROUP, "crds-group", spec=group)["metadata"]["generation"] == 1
 
@@ -139,7 +156,15 @@ def test_node_of_1000_tables_is_accepted_and_reads_back_equal(objects: Objects) 
     addresses = tuple(f"2001:db8:ffff:ffff:ffff:ffff:ffff:{i + 4096:x}" for i in range(1000))
     spec = LVSNodeSpec(
         decided=True,
-        director=DirectorRole(group="edge", tables=names, addresses=addresses, interface_name="eth0"),
+        director=DirectorRole(
+            group="edge",
+            tables=names,
+            interface_name="eth0",
+            vrrp=Vrrp(
+                routers=(VirtualRouter(51, 250, addresses[:500]), VirtualRouter(52, 245, addresses[500:])),
+                peers=(PeerDirector("director-2", ("2001:db8::2",)),),
+            ),
+        ),
         backend_addresses=addresses,
     )
     exceptions = tuple(TableException("CheckFailed", "connection refused", f"server-{i}") for i in range(4))
