@@ -54,6 +54,8 @@ def may_announce(world: World, node: str, address: str, place: Place) -> Verdict
         text = f"{address} {who} node {name}"
         if name in world.silent:
             text += ", which does not report: bring it back, or delete its Node if it is gone for good"
+        elif world.lvs_nodes[name].spec.paused:
+            text += ", which is paused: remove its annotation lvs-operator.io/paused"
         elif name == node:
             text += " in another virtual router"
         return Verdict(False, Reason.WAITING_FOR_RELEASE, text)
@@ -112,9 +114,10 @@ def releasing(world: World, record: NodeRecord, role: DirectorRole | None) -> Re
     unknown = is_unsure(record)
     group = known.group
     if follows(record) and status is not None:
-        # The report was made from this spec, so what is in neither of them is gone.
-        noted = {each: place for each, place in noted.items() if each in before or each in status.held_addresses}
-        unknown = False
+        if not spec.paused:  # else its speaker goes on by what it was told before, and a Backup may take over
+            # The report was made from this spec, so what is in neither of them is gone.
+            noted = {each: place for each, place in noted.items() if each in before or each in status.held_addresses}
+            unknown = False
         if (spec.director is None or spec.director.group != group) and _own_tables(world, spec, status.tables):
             group = ""
     if spec.director is not None and (role is None or role.group != spec.director.group):

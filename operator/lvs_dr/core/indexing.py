@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
-from itertools import chain
 from typing import Any
 
 from lvs_dr.core.addresses import edges, host, version
@@ -176,7 +175,10 @@ def _lvs_node_entries(_: Key, record: NodeRecord) -> Iterator[Entry]:
         yield "lvs_nodes_by_group", role.group
     if role is not None or (releasing and releasing.group) or (status and status.tables):
         yield "programmers", ""
-    for address in chain(role.addresses if role else (), releasing.addresses if releasing else ()):
+    for router in role.vrrp.routers if role else ():
+        for address in router.addresses:
+            yield "holders_by_address", address
+    for address in releasing.addresses if releasing else ():
         yield "holders_by_address", address
     if is_unsure(record):
         yield "unsure_nodes", ""

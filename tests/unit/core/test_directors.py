@@ -103,6 +103,25 @@ def test_a_silent_holder_is_waited_for_until_its_node_is_deleted() -> None:
     assert role(objects, S2).addresses == (VIP,)
 
 
+def test_a_paused_backup_is_waited_for() -> None:
+    """Its speaker goes on by what it was told: it may take the VIP over although it reports to have it not."""
+    objects = nodes(D1, D2)
+    objects.put(group("other"), service(), real_server(S1))
+    relabel(objects, S2, group="other")
+    converge(objects)
+    known = objects.world.nodes[D2]
+    objects.put(replace(known, meta=replace(known.meta, paused=True)))
+    objects.put(replace(service(director_group="other"), meta=replace(service().meta, generation=2)))
+    converge(objects)
+    assert role(objects, S2).addresses == ()
+    verdict = active_for(objects.world, objects.world.tables[service().meta.key]).verdict
+    assert verdict.reason is Reason.WAITING_FOR_RELEASE
+    assert "paused" in verdict.message
+    objects.put(known)
+    converge(objects)
+    assert role(objects, S2).addresses == (VIP,)
+
+
 def test_a_silent_director_holds_up_nothing_within_its_group() -> None:
     """A VirtualService that is deleted and made anew must not wait for a dead Backup."""
     objects = serving()
