@@ -1,6 +1,7 @@
 """The VIPs on the interface: taken, renewed in one batch, announced, put back when somebody removes them, released."""
 
 import logging
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from lvs_dr.vrrp.address_writer import AddressWriter
@@ -27,15 +28,21 @@ class Kept(NamedTuple):
 class AddressKeeper:
     """Keeps addresses on one interface, for several owners; an address belongs to the one that took it last."""
 
-    def __init__(self, loop: EventLoop, writer: AddressWriter, interface: str) -> None:
+    def __init__(
+        self, loop: EventLoop, writer: AddressWriter, interface: str, changed: Callable[[], None] = lambda: None
+    ) -> None:
         self.index = 0
         self.kept: dict[str, Kept] = {}
         self.problems: dict[str, str] = {}
         """What the kernel says of addresses that it refused."""
         self.watch = SegmentWatch(loop, interface)
         self.restoring = Restoring()
+        self.leaving: dict[str, int] = {}
+        """Addresses that are being removed: the kernel may still answer for them."""
+        self.renewals = 0
         self._loop = loop
         self._writer = writer
+        self._changed = changed
         self._announcer = Announcer()
         self._releasing: dict[str, int] = {}
         self._renewing = False
@@ -69,6 +76,7 @@ class AddressKeeper:
             return
         for each in gone:
             self._releasing[each] = self._releasing.get(each, 0) + 1
+            self.leaving[each] = self.leaving.get(each, 0) + 1
         self._writer.release(self.index, gone, lambda failed: self._released(failed, gone))
 
     def leave(self, owner: object, addresses: tuple[str, ...], seconds: int) -> None:
@@ -128,6 +136,7 @@ class AddressKeeper:
 
     def _note(self, failed: dict[str, str], addresses: tuple[str, ...]) -> None:
         now = self._loop.clock()
+        before = dict(self.problems)
         for each in addresses:
             if each in failed and each in self.kept:
                 if self.problems.get(each) != failed[each]:
@@ -137,13 +146,20 @@ class AddressKeeper:
             else:
                 self.problems.pop(each, None)
         self._plan_restoring()
+        if self.problems != before:
+            self._changed()
 
     def _released(self, failed: dict[str, str], addresses: tuple[str, ...]) -> None:
         for each in addresses:
+            if self.leaving[each] > 1:
+                self.leaving[each] -= 1
+            else:
+                del self.leaving[each]
             if each in failed:
                 log.error("%s cannot be removed: %s", each, failed[each])
         # The kernel's news of these removals are queued before its answer: what is still expected never comes.
         self._loop_once_later(addresses)
+        self._changed()
 
     def _loop_once_later(self, addresses: tuple[str, ...]) -> None:
         def clear(_: float) -> None:
@@ -178,6 +194,7 @@ class AddressKeeper:
 
     def _renewed(self, failed: dict[str, str]) -> None:
         self._renewing = False
+        self.renewals += 1
         self._renewed_at = self._loop.clock()
         self._note(failed, tuple(failed))
 

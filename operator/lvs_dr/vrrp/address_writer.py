@@ -20,7 +20,7 @@ from lvs_dr.netlink.rtnetlink import RouteSocket
 log = logging.getLogger(__name__)
 
 TIMEOUT: Final = 5.0
-_MOST_ENCODED: Final = 4096
+_MOST_ENCODED: Final = 8192
 _GONE: Final = frozenset((errno.EADDRNOTAVAIL, errno.ENODEV))
 
 

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
-from lvs_dr.vrrp.instance import DEFAULT_STOP_HOLD, InstanceConfig, refusal_of
+from lvs_dr.vrrp.instance import DEFAULT_STOP_HOLD, RENEWED_PER_SECOND, InstanceConfig, refusal_of
 from lvs_dr.vrrp.packet import ChecksumForm
 
 MOST_INSTANCES: Final = 64
@@ -75,6 +75,8 @@ def parse(data: object) -> SpeakerConfiguration:
     every = [address for each in instances for address in each.machine.addresses]
     if len(set(every)) != len(every):
         raise ConfigurationRefused("an address is in two instances")
+    if len(every) > RENEWED_PER_SECOND:
+        instances = tuple(each._replace(machine=each.machine._replace(together=len(every))) for each in instances)
     interface = _get(data, "interface", str, "")
     if len(interface) > _LONGEST_INTERFACE_NAME or "/" in interface:
         raise ConfigurationRefused("interface: not the name of one")

@@ -2,7 +2,8 @@
 
 From the agent: `{"kind": "configure", "configuration": {...}}` (whole, see `configuration`), `{"kind": "alive"}`,
 `{"kind": "state"}`, `{"kind": "announce"}`, `{"kind": "handOver", "vrid": 51, "family": 4}`. Each is answered by the
-state, or by `{"kind": "refused", "message": "..."}`; the state is also sent whenever it changes.
+state, or by `{"kind": "refused", "message": "..."}`; the state is also sent whenever it changes. Answers to `configure`
+and `state` name the configured addresses as well. `"id"` in a request, a string, comes back in its answer.
 """
 
 import json
@@ -19,7 +20,11 @@ log = logging.getLogger(__name__)
 
 LONGEST_LINE: Final = 1024 * 1024
 MOST_CLIENTS: Final = 8
+MOST_UNREAD: Final = 4 * LONGEST_LINE
+"""Bytes that wait for a client that does not read; beyond that it is hung up on."""
 _CHUNK: Final = 64 * 1024
+_RETRY: Final = 0.01
+_LONGEST_ID: Final = 64
 
 
 class ControlRefused(ValueError):
@@ -36,6 +41,8 @@ class ControlSocket:
         self._path = path
         self._handle = handle
         self._clients: dict[int, tuple[socket.socket, bytearray]] = {}
+        self._unsent: dict[int, bytearray] = {}
+        self._send_timer = loop.timer(self._send_more)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
     def open(self) -> None:
@@ -55,6 +62,7 @@ class ControlSocket:
         """Hang up and stop listening; the path is left for whoever comes next."""
         for descriptor in tuple(self._clients):
             self._hang_up(descriptor)
+        self._loop.drop(self._send_timer)
         self._loop.forget(self._listener.fileno())
         self._listener.close()
 
@@ -99,25 +107,49 @@ class ControlSocket:
     def _answer(self, line: bytes, now: float) -> Mapping[str, Any]:
         try:
             request = json.loads(line)
-            if not isinstance(request, dict):
-                raise ControlRefused("a request is a JSON object")
-            return self._handle(request, now)
         except (ValueError, RecursionError) as error:
-            return {"kind": "refused", "message": str(error)[:1000]}
+            return _refusal(error)
+        if not isinstance(request, dict):
+            return _refusal(ControlRefused("a request is a JSON object"))
+        named = request.get("id")
+        name = {"id": named} if isinstance(named, str) and len(named) <= _LONGEST_ID else {}
+        try:
+            return {**self._handle(request, now), **name}
+        except (ValueError, RecursionError) as error:
+            return {**_refusal(error), **name}
 
     def _send(self, descriptor: int, line: bytes) -> None:
-        """Send all or hang up: who does not read gets the whole state when it comes again."""
+        """Send what the other end takes now and the rest later; who never reads is hung up on."""
+        unsent = self._unsent.setdefault(descriptor, bytearray())
+        unsent += line
         client, _ = self._clients[descriptor]
         try:
-            if client.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) == len(line):
-                return
+            del unsent[: client.send(unsent, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)]
+        except BlockingIOError:
+            pass
         except OSError as error:
             log.debug("a control connection ended: %s", error)
-        self._hang_up(descriptor)
+            self._hang_up(descriptor)
+            return
+        if not unsent:
+            del self._unsent[descriptor]
+        elif len(unsent) > MOST_UNREAD:
+            self._hang_up(descriptor)
+        else:
+            self._send_timer.when = min(self._send_timer.when, self._loop.clock() + _RETRY)
+
+    def _send_more(self, _: float) -> None:
+        for descriptor in tuple(self._unsent):
+            self._send(descriptor, b"")
 
     def _hang_up(self, descriptor: int) -> None:
         self._loop.forget(descriptor)
+        self._unsent.pop(descriptor, None)
         self._clients.pop(descriptor)[0].close()
+
+
+def _refusal(error: Exception) -> Mapping[str, Any]:
+    return {"kind": "refused", "message": str(error)[:1000]}
 
 
 def _line(message: Mapping[str, Any]) -> bytes:

@@ -10,6 +10,12 @@ from lvs_dr.vrrp.packet import LONGEST_INTERVAL, MOST_ADDRESSES, OWNER_PRIORITY,
 
 CENTISECOND: Final = 0.01
 DEFAULT_STOP_HOLD: Final = 300.0
+MOST_HELD: Final = 4096
+"""Addresses of one instance. An advert lists as many of them as fit (`listed`)."""
+MOST_LISTED6: Final = 80
+"""IPv6 addresses in an advert that no link with an MTU of 1,500 bytes, or a tunnel over one, has to cut up."""
+RENEWED_PER_SECOND: Final = 250
+"""So many addresses for each second of lifetime: renewing costs the speaker and the kernel no more than that."""
 _LARGEST_VRID: Final = 255
 _LIFETIME_INTERVALS: Final = 3
 
@@ -32,7 +38,9 @@ class InstanceConfig(NamedTuple):
     peers: frozenset[str] = frozenset()
     """Source addresses of the other directors; empty: not known, nobody is a stranger."""
     lifetime: int = 0
-    """Of addresses in the kernel, in whole seconds; 0: by the interval (see `lifetime_of`)."""
+    """Of addresses in the kernel, in whole seconds; 0: by interval and number (see `lifetime_of`)."""
+    together: int = 0
+    """Addresses of all instances of the node: it may come to hold, and to renew, them all."""
     start_delay: float = 1.0
     """How long the link must be up again before the instance takes part; switches block a new port for a while."""
     stop_hold: float = DEFAULT_STOP_HOLD
@@ -130,11 +138,19 @@ def lifetime_of(config: InstanceConfig) -> int:
 
     By default three intervals, one second at least: whoever takes over waits for three intervals and a bit, so the
     old holder's addresses are gone then, or (short intervals) a second later. Shorter is not possible: the kernel
-    counts seconds.
+    counts seconds. With more than 250 addresses it is a second for each 250.
     """
     if config.alone:
         return 0
-    return config.lifetime or max(1, int(_LIFETIME_INTERVALS * config.interval * CENTISECOND))
+    by_interval = int(_LIFETIME_INTERVALS * config.interval * CENTISECOND)
+    by_number = -(-max(config.together, len(config.addresses)) // RENEWED_PER_SECOND)
+    return config.lifetime or max(1, by_interval, by_number)
+
+
+def listed(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the addresses that an advert lists: the first ones, as many as fit. The others are held with them."""
+    most = MOST_LISTED6 if addresses and ":" in addresses[0] else MOST_ADDRESSES
+    return addresses[:most]
 
 
 def refusal_of(config: InstanceConfig) -> str:
@@ -144,7 +160,7 @@ def refusal_of(config: InstanceConfig) -> str:
         (not 0 < config.vrid <= _LARGEST_VRID, "the VRID must be 1 to 255"),
         (not 0 < config.priority <= OWNER_PRIORITY, "the priority must be 1 to 255"),
         (not 0 < config.interval <= LONGEST_INTERVAL, "the interval must be 10 to 40950 ms"),
-        (len(config.addresses) > MOST_ADDRESSES, "an instance holds at most 255 addresses"),
+        (len(config.addresses) > MOST_HELD, f"an instance holds at most {MOST_HELD} addresses"),
         (len(families) > 1, "the addresses of an instance are of one family"),
         (
             min(config.preempt_delay, config.start_delay, config.stop_hold, config.lifetime) < 0,

@@ -23,6 +23,7 @@ from lvs_dr.vrrp.instance import (
     Stopped,
     Take,
     lifetime_of,
+    listed,
 )
 from lvs_dr.vrrp.neighbours import Neighbours
 from lvs_dr.vrrp.packet import OWNER_PRIORITY, RELEASING, Advertisement
@@ -67,7 +68,8 @@ class Machine:
         """Take part. `leftover` are VIPs found on the interface: kept until somebody else is heard to be Active."""
         self._running = True
         self.since = now
-        self.held = tuple(each for each in self.config.addresses if each in leftover)
+        found = frozenset(leftover)
+        self.held = tuple(each for each in self.config.addresses if each in found)
         return self._enter(now, "started")
 
     def tick(self, now: float) -> tuple[Action, ...]:
@@ -93,7 +95,7 @@ class Machine:
         """Take notice of a valid advertisement of this VRID; hop limit, checksum and version have been checked."""
         if source == self.source:
             return _NOTHING
-        conflict = self.neighbours.heard(now, source, advert, self.config)
+        conflict = self.neighbours.heard(now, source, advert, self.config, self._own)
         noted: tuple[Action, ...] = (conflict,) if conflict else _NOTHING
         if self._own.isdisjoint(advert.addresses):
             return noted  # it holds none of our addresses: to obey would leave them with nobody
@@ -162,9 +164,9 @@ class Machine:
         self._timing.change(config.interval)
         self._prepare(config, source)
         actions: list[Action] = []
-        gone = tuple(each for each in self.held if each not in config.addresses)
+        gone = tuple(each for each in self.held if each not in self._own)
         if gone:
-            self.held = tuple(each for each in self.held if each not in gone)
+            self.held = tuple(each for each in self.held if each in self._own)
             actions.append(Release(gone))
         if not config.addresses or not source:
             # Priority 0 would make a peer that has not heard of the change take the address for a moment.
@@ -188,7 +190,7 @@ class Machine:
         self.source = source
         self._source_key = _key(source)
         self._own = frozenset(config.addresses)
-        advert = Advertisement(config.vrid, config.priority, config.interval, config.addresses)
+        advert = Advertisement(config.vrid, config.priority, config.interval, listed(config.addresses))
         self._send: tuple[Action, ...] = (Send(advert),)
         self._zero: Action = Send(advert._replace(priority=RELEASING))
         self._lifetime = lifetime_of(config)
@@ -310,7 +312,8 @@ class Machine:
 
     def _configured_active(self, now: float, old: InstanceConfig) -> tuple[Action, ...]:
         config = self.config
-        new = tuple(each for each in config.addresses if each not in self.held)
+        before = frozenset(self.held)
+        new = tuple(each for each in config.addresses if each not in before)
         self.held = config.addresses
         actions = self._send_now(now)
         if lifetime_of(old) != self._lifetime:

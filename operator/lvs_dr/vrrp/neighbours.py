@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from lvs_dr.vrrp.instance import Conflict, Count, InstanceConfig
+from lvs_dr.vrrp.instance import Conflict, Count, InstanceConfig, listed
 from lvs_dr.vrrp.packet import RELEASING, Advertisement
 
 MOST: Final = 16
@@ -17,8 +17,13 @@ class Neighbours:
         """When each source was last heard with a valid advert of this VRID."""
         self._counts = counts
 
-    def heard(self, now: float, source: str, advert: Advertisement, config: InstanceConfig) -> Conflict | None:
-        """Note an advert; tell of a conflict when it comes from a stranger or is for other addresses."""
+    def heard(
+        self, now: float, source: str, advert: Advertisement, config: InstanceConfig, own: frozenset[str]
+    ) -> Conflict | None:
+        """Note an advert; tell of a conflict when it comes from a stranger or is for other addresses.
+
+        `own`: all addresses of the instance. Those beyond what an advert lists are not compared.
+        """
         if source not in self.last and len(self.last) >= MOST:
             del self.last[min(self.last, key=self.last.__getitem__)]
         self.last[source] = now
@@ -31,12 +36,12 @@ class Neighbours:
         if not config.addresses:
             return None
         conflict = None
-        if advert.addresses != config.addresses:
-            theirs = set(advert.addresses)
-            if theirs.isdisjoint(config.addresses):
+        ours = listed(config.addresses)
+        if advert.addresses != ours:
+            if own.isdisjoint(advert.addresses):
                 counts[Count.DISJOINT] += 1
                 conflict = Conflict(source, f"{source} uses VRID {advert.vrid} for other addresses")
-            elif theirs != set(config.addresses):
+            elif set(advert.addresses) != set(ours):
                 counts[Count.ADDRESSES_DIFFER] += 1
         if config.peers and source not in config.peers:
             counts[Count.STRANGER] += 1

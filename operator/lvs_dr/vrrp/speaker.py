@@ -40,7 +40,7 @@ class Segment:
         loop = speaker.loop
         self.view = InterfaceView(loop, interface, speaker.interface_changed, speaker.address_lost)
         self.transceiver = Transceiver(loop, interface, speaker.heard)
-        self.keeper = AddressKeeper(loop, speaker.writer, interface)
+        self.keeper = AddressKeeper(loop, speaker.writer, interface, speaker.changed)
 
     def close(self) -> None:
         """Close sockets; addresses that were left stay."""
@@ -62,6 +62,8 @@ class Speaker:
         self._routers: dict[InstanceKey, VirtualRouter] = {}
         self._leaving: list[VirtualRouter] = []
         self._segment: Segment | None = None
+        self._parting: list[AddressKeeper] = []
+        """Of segments that were left, until their addresses are gone."""
         self._control = ControlSocket(loop, control, self._request)
         self._kept_at = kept_at
         self._saver = kept.Saver(kept_at)
@@ -135,8 +137,8 @@ class Speaker:
         if self._stopping:
             self._end_when_done()
 
-    def state(self, now: float) -> Mapping[str, Any]:
-        """Return the state message."""
+    def state(self, now: float, *, whole: bool = False) -> Mapping[str, Any]:
+        """Return the state message; `whole` with the addresses that are configured, which may be thousands."""
         segment = self._segment
         told: dict[str, Any] = {
             "kind": "state",
@@ -146,13 +148,20 @@ class Speaker:
             "agentSilent": self._agent_silent,
             "stopping": self._stopping,
             "notKept": self._saver.problem,
-            "instances": [state_message.instance(router, now) for router in self._routers.values()],
+            "leaving": self._addresses_leaving(),
+            "instances": [state_message.instance(router, now, whole=whole) for router in self._routers.values()],
             "process": state_message.process(self.loop, **self.granted._asdict()),
         }
         if segment is not None:
             told["addresses"] = state_message.addresses(segment.keeper, now)
             told["packets"] = state_message.packets(segment.transceiver)
         return told
+
+    def _addresses_leaving(self) -> list[str]:
+        """Return the addresses that are given up and may still be on an interface."""
+        self._parting = [each for each in self._parting if each.leaving]
+        current = [self._segment.keeper] if self._segment is not None else []
+        return [address for keeper in (*self._parting, *current) for address in keeper.leaving]
 
     # --- the agent ---
 
@@ -175,7 +184,7 @@ class Speaker:
             router.do(router.machine.hand_over(now))
         elif kind not in ("alive", "state"):
             raise ControlRefused(f"unknown kind {kind!r}")
-        return self.state(now)
+        return self.state(now, whole=kind in ("configure", "state"))
 
     def _take_configuration(self, raw: object, now: float) -> None:
         if self._stopping:
@@ -218,6 +227,7 @@ class Speaker:
         self._routers.clear()
         if self._segment is not None:
             self._segment.close()
+            self._parting.append(self._segment.keeper)
             self._segment = None
 
     # --- bringing into force ---

@@ -10,10 +10,11 @@ from lvs_dr.vrrp.transceiver import Transceiver
 from lvs_dr.vrrp.virtual_router import VirtualRouter
 
 
-def instance(router: VirtualRouter, now: float) -> Mapping[str, Any]:
-    """Return what there is to tell about one instance. Ages in seconds."""
+def instance(router: VirtualRouter, now: float, *, whole: bool) -> Mapping[str, Any]:
+    """Return what there is to tell about one instance; `whole`: also its configured addresses. Ages in seconds."""
     machine = router.machine
-    return {
+    configured = {"addresses": router.settings.machine.addresses} if whole else {}
+    return configured | {
         "vrid": router.settings.key.vrid,
         "family": router.settings.key.family,
         "state": machine.state,
@@ -40,6 +41,7 @@ def addresses(keeper: AddressKeeper, now: float) -> Mapping[str, Any]:
         "duplicates": {address: seen.mac for address, seen in keeper.watch.duplicates.items()},
         "contested": keeper.restoring.contested(now),
         "renewalWaitsSeconds": round(keeper.waiting(now), 3),
+        "renewals": keeper.renewals,
         "restored": keeper.restoring.restored,
         "announced": keeper.watch.announced,
     }

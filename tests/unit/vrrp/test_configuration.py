@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lvs_dr.vrrp import kept
 from lvs_dr.vrrp.configuration import ConfigurationRefused, InstanceKey, parse
+from lvs_dr.vrrp.instance import lifetime_of
 from lvs_dr.vrrp.packet import ChecksumForm
 
 INSTANCE: dict[str, Any] = {"vrid": 51, "family": 4, "priority": 200, "addresses": ["192.0.2.101", "192.0.2.100"]}
@@ -66,7 +67,7 @@ def test_a_configuration_is_read_with_its_defaults() -> None:
         ({"intervalMilliseconds": 40960}, "interval"),
         ({"addresses": ["fd35::1"]}, "not an IPv4 address"),
         ({"addresses": ["192.0.2.1\0"]}, "not an IPv4 address"),
-        ({"addresses": [f"192.0.{n // 200}.{n % 200}" for n in range(256)]}, "255"),
+        ({"addresses": [f"192.0.{n // 200}.{n % 200}" for n in range(4097)]}, "4096"),
         ({"unicast": True}, "peers"),
         ({"checksum": "None"}, "checksum"),
         ({"stopHoldSeconds": float("inf")}, "stopHoldSeconds"),
@@ -126,6 +127,14 @@ def test_saving_does_not_hold_up_the_speaker_and_the_last_wins(tmp_path: Path) -
     broken.save(WHOLE)
     broken.finish(10)
     assert broken.problem
+
+
+def test_lifetimes_follow_the_number_of_all_addresses() -> None:
+    """A director that is left alone with thousands would do nothing but renew, and then lose them."""
+    one = INSTANCE | {"addresses": [f"192.0.2.{n}" for n in range(200)]}
+    other = INSTANCE | {"vrid": 52, "addresses": [f"192.0.3.{n}" for n in range(200)]}
+    assert [lifetime_of(each.machine) for each in parse({**WHOLE, "instances": [one]}).instances] == [1]
+    assert [lifetime_of(each.machine) for each in parse({**WHOLE, "instances": [one, other]}).instances] == [2, 2]
 
 
 def test_missing_is_not_empty() -> None:

@@ -130,3 +130,25 @@ def test_data_comes_before_timers() -> None:
         loop.turn()
         loop.turn()
     assert order == ["data", "timer"]
+
+
+def test_a_large_state_reaches_a_client_that_reads_slowly(served: Served) -> None:
+    """The agent of a director with thousands of VIPs would be hung up on with every state."""
+    state = {"kind": "state", "held": [f"2001:db8::{number:x}" for number in range(60_000)]}
+    with served.client() as client:
+        served.control.push(state)
+        data = b""
+        while not data.endswith(b"\n"):
+            served.loop.turn()
+            data += client.recv(65536)
+        assert json.loads(data) == state
+        for _ in range(10):
+            served.control.push(state)  # and nobody reads
+        assert not served.control._clients, "hung up"
+
+
+def test_an_answer_is_told_from_pushed_states(served: Served) -> None:
+    """The agent would take an older state for the answer to its new configuration."""
+    with served.client() as client:
+        found = served.answers(client, b'{"kind": "alive", "id": "7"}\n{"kind": "bad", "id": "8"}\n{"kind": "alive"}\n')
+        assert [each.get("id") for each in found] == ["7", "8", None]

@@ -19,6 +19,7 @@ from lvs_dr.vrrp.instance import (
     Stopped,
     Take,
     lifetime_of,
+    listed,
 )
 from lvs_dr.vrrp.machine import INTERFACE_DOWN, Machine
 from lvs_dr.vrrp.packet import Advertisement
@@ -328,3 +329,32 @@ def test_lowered_and_raised_priorities_take_effect_at_once() -> None:
     backup = started()
     backup.configure(0.1, CONFIG._replace(priority=1), OWN)
     assert backup.deadline == pytest.approx(0.3 + 255 / 256 * 0.1)
+
+
+MANY = tuple(sorted(f"192.0.{number // 250}.{number % 250 + 1}" for number in range(1000)))
+
+
+def test_an_advert_lists_what_fits_and_all_of_it_is_held() -> None:
+    """A director with a thousand services could not be Active at all."""
+    machine = Machine(CONFIG._replace(addresses=MANY), OWN)
+    machine.start(0.0)
+    actions = machine.tick(machine.deadline)
+    assert of(actions, Take)[0].addresses == MANY
+    assert of(actions, Send)[0].advert.addresses == MANY[:255]
+    assert lifetime_of(machine.config) == 4
+    six = tuple(sorted(f"2001:db8::{number:x}" for number in range(1, 300)))
+    assert len(listed(six)) == 80
+    assert listed(VIPS) == VIPS
+
+
+def test_whoever_lists_one_of_ours_is_believed_also_beyond_what_we_list() -> None:
+    """Two directors that learn of VIPs at different times would both be Active."""
+    machine = Machine(CONFIG._replace(addresses=MANY), OWN)
+    machine.start(0.0)
+    assert not of(machine.advert(0.1, HIGHER, advert(210, addresses=MANY[:255])), Conflict)
+    assert machine.counts[Count.ADDRESSES_DIFFER] == 0
+    assert not of(machine.advert(0.2, HIGHER, advert(210, addresses=MANY[900:])), Conflict)
+    assert machine.active_source == HIGHER
+    assert machine.counts[Count.ADDRESSES_DIFFER] == 1
+    [conflict] = of(machine.advert(0.3, HIGHER, advert(210, addresses=("198.51.100.1",))), Conflict)
+    assert conflict.source == HIGHER
