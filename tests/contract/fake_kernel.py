@@ -78,7 +78,9 @@ class FakeKernel:
         if self.read_error is not None:
             raise self.read_error
         told = {
-            key: config for key, config in self.addresses.items() if key.interface == "lo" or key.address in addresses
+            key: config
+            for key, config in dict(self.addresses).items()  # a copy: the speaker's thread may change them
+            if key.interface == "lo" or key.address in addresses
         }
         with_ipvs = ipvs and self.has_ipvs
         settings = settings and with_ipvs
@@ -117,6 +119,7 @@ class FakeKernel:
 
     def interfaces(self) -> tuple[Interface, ...]:
         """Return the links with all addresses, host addresses of `self.addresses` included."""
+        keys = tuple(self.addresses)
         return tuple(
             Interface(
                 link.index,
@@ -125,7 +128,7 @@ class FakeKernel:
                 link.up,
                 (
                     *link.addresses,
-                    *(f"{k.address}/{128 if ':' in k.address else 32}" for k in self.addresses if k.interface == name),
+                    *(f"{k.address}/{128 if ':' in k.address else 32}" for k in keys if k.interface == name),
                 ),
             )
             for name, link in self.links.items()
@@ -138,14 +141,6 @@ class FakeKernel:
     def boot_id(self) -> str:
         """Return the id of this boot."""
         return self.boot
-
-    def add_address(self, key: AddressKey, config: AddressConfig) -> Failure | None:
-        """Add an address to any interface."""
-        return self._apply(AddressOp(Verb.ADD, key, config))
-
-    def delete_address(self, key: AddressKey) -> Failure | None:
-        """Delete an address from any interface."""
-        return self._apply(AddressOp(Verb.DELETE, key))
 
     def close(self) -> None:
         """Keep the state, as a kernel does."""

@@ -209,7 +209,7 @@ def test_vips_on_the_directors_interface(kernel: Kernel) -> None:
     """The holder of a VIP would not see that it vanished, or would see other people's addresses."""
     four, six = AddressKey("eth0", "198.51.100.201"), AddressKey("eth0", "2001:db8:1::201")
     for key in (four, six):
-        assert kernel.add_address(key, AddressConfig(0, deprecated=":" in key.address)) is None
+        assert kernel.apply([AddressOp(Verb.ADD, key, AddressConfig(0, deprecated=":" in key.address))]) == ()
     state = read(kernel, four.address, six.address)
     assert state.addresses[four] == AddressConfig(0)
     assert state.addresses[six] == AddressConfig(0, deprecated=True)
@@ -217,17 +217,17 @@ def test_vips_on_the_directors_interface(kernel: Kernel) -> None:
     told = {interface.name: interface for interface in kernel.interfaces()}
     assert f"{four.address}/32" in told["eth0"].addresses
     for key in (four, six):
-        assert kernel.delete_address(key) is None
-        assert kernel.delete_address(key) is None
+        assert kernel.apply([AddressOp(Verb.DELETE, key)]) == ()
+        assert kernel.apply([AddressOp(Verb.DELETE, key)]) == ()
     assert not {four, six} & read(kernel, four.address, six.address).addresses.keys()
 
 
 def test_an_interface_that_is_gone_is_a_failure(kernel: Kernel) -> None:
     """A VIP would be reported as held on an interface that does not exist."""
-    failure = kernel.add_address(AddressKey("nosuch0", "198.51.100.202"), AddressConfig(0))
-    assert failure is not None
+    key = AddressKey("nosuch0", "198.51.100.202")
+    [failure] = kernel.apply([AddressOp(Verb.ADD, key, AddressConfig(0))])
     assert failure.reason == Reason.KERNEL_REFUSED
-    assert kernel.delete_address(AddressKey("nosuch0", "198.51.100.202")) is None
+    assert kernel.apply([AddressOp(Verb.DELETE, key)]) == ()
 
 
 def test_guard_routes(kernel: Kernel) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from lvs_dr.agent.kernel.dumps import Dumps
 from lvs_dr.agent.kernel.events import Events, Hint
 from lvs_dr.agent.kernel.node import NodeKernel
-from lvs_dr.core.kernel import AddressConfig, AddressKey
+from lvs_dr.core.kernel import AddressConfig, AddressKey, AddressOp, Verb
 from tests.contract.conftest import REAL
 
 if REAL:
@@ -21,9 +21,12 @@ if REAL:
         key = AddressKey("lo", "198.51.100.250")
         async with asyncio.timeout(20):
             assert await told.get() is Hint.RESYNC
-            await loop.run_in_executor(worker, kernel.add_address, key, AddressConfig(254))
+            add = await asyncio.create_subprocess_exec("ip", "address", "add", "198.51.100.249/31", "dev", "lo")
+            assert await add.wait() == 0
             assert await told.get() is Hint.ADDRESS_ADDED
-            await loop.run_in_executor(worker, kernel.delete_address, key)
+            # New host addresses are not heard of: the speaker renews those of its VIPs again and again.
+            for op in (AddressOp(Verb.ADD, key, AddressConfig(254)), AddressOp(Verb.DELETE, key)):
+                assert await loop.run_in_executor(worker, kernel.apply, (op,)) == ()
             assert await told.get() is Hint.ADDRESS_REMOVED
             change = await asyncio.create_subprocess_exec("ip", "link", "set", "eth0", "mtu", "1400")
             assert await change.wait() == 0

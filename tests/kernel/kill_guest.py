@@ -19,6 +19,7 @@ from lvs_dr.agent.byhand import clean_up
 from lvs_dr.agent.kernel.node import NodeKernel
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.agent.speaker_byhand import SpeakerByHand
 from lvs_dr.core import leaving
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.table import DirectorTableSpec
@@ -144,7 +145,8 @@ def by_hand() -> None:
     kernel = NodeKernel()
     ledger = LedgerFile(RUN_DIRECTORY, kernel.boot_id())
     ledger.load(put_aside=False)
-    clean_up(kernel, ledger, LastGoodFile(STATE_DIRECTORY), lambda _: None)
+    speaker = SpeakerByHand(RUN_DIRECTORY, STATE_DIRECTORY, kernel)
+    clean_up(kernel, ledger, LastGoodFile(STATE_DIRECTORY), speaker, lambda _: None)
 
 
 class Campaign:

@@ -1,12 +1,14 @@
-"""One life of the agent on this kernel, without an API server: real passes, ledger, kernel and address holder.
+"""One life of the agent on this kernel, without an API server: real passes, ledger and kernel.
 
-Runs inside lab nodes. A life ends like a kill: nothing is taken back, and the next one finds its ledger.
+Runs inside lab nodes. A life ends like a kill: nothing is taken back, and the next one finds its ledger. In the place
+of the speaker, which lives on, `PlainSpeaker` puts VIPs on the interface: a hundred elections would take minutes.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from lvs_dr.agent.admission import Present
 from lvs_dr.agent.assigner import Assigner
 from lvs_dr.agent.desired import DesiredState
 from lvs_dr.agent.door import KernelDoor
@@ -16,39 +18,72 @@ from lvs_dr.agent.kernel.node import NodeKernel
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.onepass import NodePass
 from lvs_dr.agent.seen import Seen
-from lvs_dr.agent.speaker import AddressHolder
+from lvs_dr.agent.speaker_client import KEPT_NAME, configuration
 from lvs_dr.agent.watch import Metadata
 from lvs_dr.agent.watch import Seen as Object
+from lvs_dr.core.kernel import AddressConfig, AddressKey, AddressOp, Verb
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.table import DirectorTableSpec
+from lvs_dr.vrrp import kept
+from lvs_dr.vrrp.messages import Assignment, SpeakerState
 
 NODE = "node-1"
 LIMIT_SECONDS = 20.0
 
 
-class QuietWire:
-    """A segment where nobody else is: probing takes no time, so that a hundred lives fit into a test."""
+class PlainSpeaker:
+    """Implements `Speaker`: what it is told is kept on disk as the speaker keeps it, then done at once."""
 
-    async def probe(self, interface: str, addresses: Collection[str]) -> dict[str, str]:
-        """Nobody has them."""
-        del interface, addresses
-        return {}
+    def __init__(self, kernel: NodeKernel, state_directory: Path) -> None:
+        self._kernel = kernel
+        self._kept = state_directory / KEPT_NAME
 
-    async def announce(self, interface: str, addresses: Collection[str]) -> None:
+    async def assign(self, assignment: Assignment) -> SpeakerState:
+        """Release, then take."""
+        if assignment.paused:
+            return self.state()
+        before = self.state()
+        for address in sorted(frozenset(before.held) - assignment.addresses):
+            self._do(AddressOp(Verb.DELETE, AddressKey(before.interface, address)))
+        if assignment.interface:
+            kept.save(str(self._kept), configuration(assignment, assignment.addresses))
+        for address in sorted(assignment.addresses - frozenset(before.held)):
+            config = AddressConfig(0, deprecated=":" in address)
+            self._do(AddressOp(Verb.ADD, AddressKey(assignment.interface, address), config))
+        if not assignment.interface:
+            self._kept.unlink(missing_ok=True)
+        return self.state()
+
+    def state(self) -> SpeakerState:
+        """Tell what is kept, and what of it is on the interface."""
+        found = kept.load(str(self._kept))
+        if found is None:
+            return SpeakerState("", ())
+        known = frozenset(address for each in found.instances for address in each.machine.addresses)
+        hosts = Present(self._kernel.interfaces()).hosts(found.interface)
+        return SpeakerState(found.interface, tuple(sorted(known & hosts)), configured=known)
+
+    async def announce(self) -> None:
         """Nobody listens."""
+
+    def _do(self, op: AddressOp) -> None:
+        failures = self._kernel.apply((op,))
+        if failures:
+            raise RuntimeError(failures[0].message)
 
 
 class Life:
     """An agent's parts, as `agent.agent` puts them together, with its watches replaced by `follow`."""
 
-    def __init__(self, run_directory: Path) -> None:
+    def __init__(self, run_directory: Path, state_directory: Path) -> None:
         kernel = NodeKernel()
         self.door = KernelDoor(kernel)
         self.ledger = LedgerFile(run_directory, kernel.boot_id())
         self.ledger.load()
         self.source = DesiredState(NODE, wake=lambda: None)
-        holder = AddressHolder(kernel, self.door, self.ledger, QuietWire())
-        self.assigner = Assigner(holder, wake=lambda: None)
+        # Its kernel is one of its own, as of another process.
+        self._speakers = NodeKernel()
+        self.assigner = Assigner(PlainSpeaker(self._speakers, state_directory), wake=lambda: None)
         self.passes = NodePass(
             source=self.source,
             in_force=InForce(NODE),
@@ -87,7 +122,7 @@ class Life:
             working.cancel()
 
     async def _assigned(self) -> None:
-        """Wait until the address holder has carried out what it was told last. Raises RuntimeError when it failed."""
+        """Wait until the speaker has carried out what it was told last. Raises RuntimeError when it failed."""
         await asyncio.sleep(0)
         while self.assigner._news.is_set() or self.assigner._active is not None:
             if self.assigner.trouble:
@@ -97,13 +132,14 @@ class Life:
     def end(self) -> None:
         """Let go of the sockets; the kernel stays as it is."""
         self.door.close()
+        self._speakers.close()
 
 
 def live(run_directory: Path, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec]) -> Seen:
     """Live until all is as the objects say. Raises what a pass raises, TimeoutError."""
 
     async def whole() -> Seen:
-        life = Life(run_directory)
+        life = Life(run_directory, run_directory.with_name(f"{run_directory.name}-state"))
         try:
             life.follow(spec, tables)
             return await life.settle()

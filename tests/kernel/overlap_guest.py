@@ -44,6 +44,12 @@ def agent(port: int) -> subprocess.Popen[str]:
     return subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
 
 
+def speaker() -> subprocess.Popen[str]:
+    """Start the real speaker, which lives through both agents."""
+    argv = [sys.executable, "-B", "-m", "lvs_dr.vrrp", "--run-directory", str(RUN), "--state-directory", str(STATE)]
+    return subprocess.Popen(argv, stderr=subprocess.DEVNULL, text=True)
+
+
 def ready(port: int) -> tuple[int, str]:
     """Return what /readyz says; 0 while nobody listens."""
     try:
@@ -85,6 +91,7 @@ def main() -> None:
     LastGoodFile(STATE).save(LastGood("node-1", 1, spec, tables, "uid"))
     seen: dict[str, object] = {}
     with contextlib.ExitStack() as stack:
+        stack.callback(speaker().kill)
         old = agent(9001)
         stack.callback(old.kill)
         until(lambda: "192.0.2.100/32" in rules())

@@ -134,6 +134,10 @@ class Agent:
         """Return why the process should be restarted, "" if it should not."""
         return "" if self.alive() else "the loop makes no progress"
 
+    def well(self) -> bool:
+        """Whether passes succeed: what the speaker hears of us. Without that another director is the better one."""
+        return self.alive() and self.loop.succeeding()
+
     def repairs(self) -> int:
         """Return how much drift was repaired since the start."""
         return self.node_pass.drift.repairs + self._speaker_repairs()

@@ -32,9 +32,10 @@ class Assigner:
 
     @property
     def exposed(self) -> frozenset[str]:
-        """VIPs that the speaker holds, or may take any moment since an assignment with them is under way."""
-        active = self._active.addresses if self._active is not None and not self._active.paused else ()
-        return frozenset(self.state.held) | frozenset(active)
+        """VIPs that the speaker holds, or may take any moment: it is configured with them, or about to be."""
+        state = self.state
+        active = self._active.addresses if self._active is not None and not self._active.paused else frozenset()
+        return frozenset(state.held) | state.configured | active
 
     def want(self, assignment: Assignment, *, again: bool = False) -> None:
         """Bring the speaker there soon; `again`: also if it was told so before (it looks and repairs)."""
@@ -50,7 +51,9 @@ class Assigner:
     async def release(self, keep: Assignment, *, seconds: float = RELEASE_SECONDS) -> None:
         """Have everything but `keep` released, and wait for it, but not for ever: who calls looks at `exposed`."""
         self.want(keep)
-        wanted = frozenset(keep.addresses)
+        if not self.state.connected:
+            return  # it cannot be told; what it may still take is told in the report
+        wanted = keep.addresses
         try:
             async with asyncio.timeout(seconds), self._progress:
                 await self._progress.wait_for(lambda: self.exposed <= wanted or bool(self.trouble))

@@ -1,4 +1,4 @@
-"""What people run by hand: `cleanup`, `show` and `plan`. Synchronous, without the API server."""
+"""What people run by hand: `cleanup`, `show`, `status` and `plan`. Synchronous, without the API server."""
 
 import time
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from lvs_dr.agent.interface import ledger_addresses, own_addresses
 from lvs_dr.agent.kernel.protocol import Kernel
 from lvs_dr.agent.lastgood import LastGood, LastGoodFile
 from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.agent.speaker_byhand import SpeakerByHand, SpeakerHangsError, told_words
 from lvs_dr.agent.words import address_words, command, owned
 from lvs_dr.core.desired import Desired, desired, in_service, reserved_addresses
 from lvs_dr.core.health import CheckKey, Health
@@ -27,14 +28,17 @@ class CleanUpError(Exception):
     """Something of ours is still on the node."""
 
 
-def clean_up(kernel: Kernel, ledger: LedgerFile, last_good: LastGoodFile, say: Say) -> None:
+def clean_up(kernel: Kernel, ledger: LedgerFile, last_good: LastGoodFile, speaker: SpeakerByHand, say: Say) -> None:
     """Remove everything of ours, in the order of a removal: VIPs, destinations, services, lo, settings.
 
     The caller holds the host lock. Raises CleanUpError, KernelError, OSError.
     """
     if last_good.remove():
         say(f"removed {last_good.path}")
-    failed = _release(kernel, ledger, say)
+    try:
+        failed = speaker.release(say)
+    except SpeakerHangsError as error:
+        raise CleanUpError(str(error)) from error
     for _ in range(ROUNDS):
         made = plan(Desired(), _read(kernel, ledger.current), ledger.current, now=time.monotonic())
         ledger.save_plan(made.ledger)
@@ -52,31 +56,33 @@ def clean_up(kernel: Kernel, ledger: LedgerFile, last_good: LastGoodFile, say: S
     say("nothing of lvs-operator is left on this node")
 
 
-def _release(kernel: Kernel, ledger: LedgerFile, say: Say) -> list[str]:
-    """Take the VIPs off the director's interface; adopted ones stay as found."""
-    failed = []
-    left = dict.fromkeys(ledger.current.held, False)
-    for key in list(left):
-        failure = kernel.delete_address(key)
-        text = f"ip address del {address_words(key)}"
-        if failure is not None:
-            failed.append(failure.message)
-            say(f"{text}  # FAILED: {failure.message}")
-            continue
-        say(text)
-        del left[key]
-    ledger.save_held(left)
-    return failed
-
-
-def show(kernel: Kernel, ledger: LedgerFile, say: Say) -> None:
-    """Print what is ours. Raises KernelError."""
+def show(kernel: Kernel, ledger: LedgerFile, speaker: SpeakerByHand, say: Say) -> None:
+    """Print what is ours. Raises KernelError, SpeakerHangsError."""
     lines = list(owned(ledger.current, _read(kernel, ledger.current)))
+    lines += [f"ip address add {address_words(key)}  # by lvs-speaker" for key in speaker.held()]
     for line in lines or ["# nothing on this node is lvs-operator's"]:
         say(line)
 
 
-def show_plan(kernel: Kernel, ledger: LedgerFile, last_good: LastGoodFile, node: str, say: Say) -> bool:
+def show_status(last_good: LastGoodFile, node: str, speaker: SpeakerByHand, say: Say) -> None:
+    """Print what the node is to be, how old that is, and what the speaker does. Raises SpeakerHangsError."""
+    stored = last_good.load(node, put_aside=False)
+    if stored is None:
+        say("# there is no last good state")
+    else:
+        age = max(0.0, time.time() - last_good.path.stat().st_mtime)
+        group = stored.spec.director.group if stored.spec.director else ""
+        role = f"director of group {group}, {len(stored.tables)} tables" if group else "no director"
+        backend = len(stored.spec.backend_addresses)
+        say(f"{stored.node}: {role}; {backend} VIPs on lo (LVSNode generation {stored.generation}, since {age:.0f} s)")
+    told = speaker.ask("state")
+    for line in told_words(told) if told is not None else ["# lvs-speaker does not run"]:
+        say(line)
+
+
+def show_plan(
+    kernel: Kernel, ledger: LedgerFile, last_good: LastGoodFile, node: str, say: Say, *, speaker: SpeakerByHand
+) -> bool:
     """Print what the next pass would do, from the last good state; returns whether there is such a state.
 
     Checks are not run: what the kernel serves counts as healthy, the rest as not checked yet. Raises KernelError.
@@ -84,7 +90,7 @@ def show_plan(kernel: Kernel, ledger: LedgerFile, last_good: LastGoodFile, node:
     stored = last_good.load(node, put_aside=False)
     if stored is None:
         return False
-    made = _plan(kernel, ledger.current, stored)
+    made = _plan(kernel, ledger.current, stored, frozenset(key.address for key in speaker.held()))
     for op in made.ops:
         say(command(op))
     if not made.ops:
@@ -92,11 +98,13 @@ def show_plan(kernel: Kernel, ledger: LedgerFile, last_good: LastGoodFile, node:
     return True
 
 
-def _plan(kernel: Kernel, ledger: Ledger, stored: LastGood) -> Plan:
+def _plan(kernel: Kernel, ledger: Ledger, stored: LastGood, held: frozenset[str]) -> Plan:
     actual = _read(kernel, ledger, stored.spec)
     tables = {name: table.spec for name, table in stored.tables.items()}
     spec = stored.spec
-    virtual = ledger_addresses(ledger) | {*spec.backend_addresses, *(spec.director.addresses if spec.director else ())}
+    virtual = (
+        held | ledger_addresses(ledger) | {*spec.backend_addresses, *(spec.director.addresses if spec.director else ())}
+    )
     interfaces = kernel.interfaces()
     own = own_addresses(interfaces, virtual)
     health: dict[CheckKey, Health] = dict.fromkeys(in_service(tables.values(), actual), Health.UP)
@@ -105,7 +113,7 @@ def _plan(kernel: Kernel, ledger: Ledger, stored: LastGood) -> Plan:
         tables,
         health,
         ledger,
-        held=frozenset(key.address for key in (*ledger.held, *ledger.adopted_held)),
+        held=held,
         reserved=reserved_addresses(own, kernel.next_hops()),
         owner=other_owner({interface.name for interface in interfaces}),
     )

@@ -22,6 +22,7 @@ from lvs_dr.core.node import (
     Problem,
     TableException,
     TableReport,
+    VirtualRouterReport,
 )
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.table import DirectorTableSpec, TableDestination
@@ -48,6 +49,7 @@ class Facts(msgspec.Struct, frozen=True):
     failures: Sequence[Failure] = ()
     director_interface: str = ""
     held: Sequence[str] = ()
+    routers: Sequence[VirtualRouterReport] = ()
     loopback: Sequence[str] = ()
     tunnels: Sequence[BackendTunnel] = ()
     interfaces: Sequence[InterfaceReport] = ()
@@ -89,6 +91,7 @@ def status(facts: Facts, outcomes: Outcomes, reports: tuple[TableReport, ...] | 
         director_interface=facts.director_interface,
         held_addresses=tuple(sorted(facts.held)),
         loopback_addresses=tuple(sorted(facts.loopback)),
+        virtual_routers=tuple(facts.routers),
         tunnels=tuple(facts.tunnels),
         interfaces=tuple(facts.interfaces),
         next_hops=tuple(facts.next_hops)[:MAXIMUM_NEXT_HOPS],

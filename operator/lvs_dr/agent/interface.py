@@ -81,6 +81,6 @@ def _is_own(text: str, virtual: AbstractSet[str]) -> bool:
 
 
 def ledger_addresses(ledger: Ledger) -> frozenset[str]:
-    """Return the VIPs that are on any interface by our hand, or were taken over."""
-    keys = (*ledger.addresses, *(key for key, _ in ledger.adopted_addresses), *ledger.held, *ledger.adopted_held)
+    """Return the VIPs that are on lo by our hand, or were taken over there."""
+    keys = (*ledger.addresses, *(key for key, _ in ledger.adopted_addresses))
     return frozenset(key.address for key in keys)

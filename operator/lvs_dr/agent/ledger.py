@@ -1,7 +1,6 @@
 """The ledger's file in /run: written before the kernel is changed, void after a reboot."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -9,8 +8,8 @@ from typing import Final
 import msgspec
 
 from lvs_dr.agent.lastgood import write_atomically
-from lvs_dr.core.kernel import AddressKey, ServiceKey
-from lvs_dr.core.ledger import Ledger, OwnDestinations, ledger_for, merge_plan, merge_speaker
+from lvs_dr.core.kernel import ServiceKey
+from lvs_dr.core.ledger import Ledger, OwnDestinations, ledger_for
 
 log = logging.getLogger(__name__)
 
@@ -101,26 +100,18 @@ class LedgerFile:
         return self.current
 
     def save_plan(self, planned: Ledger) -> bool:
-        """Write the loop's part; call it in a thread. Raises OSError, and then nothing may be changed."""
-        if planned.destinations is not self.current.destinations:
-            self._pieces.of(planned)  # made before the speaker's part has to wait
-        with self._writing:
-            return self._save(merge_plan(self.current, planned))
+        """Write it if it changed; call it in a thread. Raises OSError, and then nothing may be changed.
 
-    def save_held(self, held: Mapping[AddressKey, bool]) -> bool:
-        """Write the speaker's part: its addresses, each with whether it was adopted. Raises OSError."""
+        Not synced to disk: /run is memory, and void after a reboot anyway.
+        """
         with self._writing:
-            return self._save(merge_speaker(self.current, held))
+            if planned == self.current:
+                return False
+            write_atomically(self.path, *self._pieces.of(planned), sync=False)
+            self.current = planned
+            return True
 
     def remove(self) -> None:
         """Delete the file: nothing is ours any more. Raises OSError."""
         self.path.unlink(missing_ok=True)
         self.current = Ledger(self._boot_id)
-
-    def _save(self, ledger: Ledger) -> bool:
-        """Write the ledger if it changed. Not synced to disk: /run is memory, and void after a reboot anyway."""
-        if ledger == self.current:
-            return False
-        write_atomically(self.path, *self._pieces.of(ledger), sync=False)
-        self.current = ledger
-        return True

@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 RESYNC_SECONDS = 5.0  # IPVS tells nothing when it is changed
 POLL_SECONDS = 1.0  # nor do ARP settings, and a wrong one steals traffic
 ALIVE_SECONDS = 30.0  # a pass that takes longer than this is no progress
+SUCCESS_SECONDS = 15.0  # three passes at least have failed
 SHORTEST_GAP_SECONDS = 0.005
 LONGEST_GAP_SECONDS = 0.2
 HINT_GAP_SECONDS = 0.2  # pods come and go, and each makes events
@@ -42,6 +43,7 @@ class Loop:
         self._stopping = False
         self._clock = clock
         self._progress = clock()
+        self._succeeded = clock()
         self._deep_at = float("-inf")
         self.passes = 0
         self.seconds = 0.0  # spent in passes
@@ -65,6 +67,10 @@ class Loop:
     def alive(self) -> bool:
         """Whether the loop makes progress: what the Lease and /healthz say."""
         return self._clock() - self._progress < ALIVE_SECONDS
+
+    def succeeding(self) -> bool:
+        """Whether a pass has succeeded lately."""
+        return self._clock() - self._succeeded < SUCCESS_SECONDS
 
     def ready(self) -> str:
         """Return what is missing for readiness, "" if nothing is."""
@@ -117,6 +123,7 @@ class Loop:
             if self.trouble:
                 log.info("passes succeed again")
             self.trouble = ""
+            self._succeeded = self._clock()
             self.first_done.set()
         self.passes += 1
         self._progress = self._clock()

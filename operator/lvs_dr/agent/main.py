@@ -13,7 +13,7 @@ from typing import NoReturn
 from lvs_dr.process import logs
 from lvs_dr.process.web import listen_address
 
-COMMANDS = ("run", "cleanup", "show", "plan")
+COMMANDS = ("run", "cleanup", "show", "status", "plan")
 EXIT_FAILED = 1
 EXIT_LOCKED = 3  # another lvs-agent runs on the node
 
@@ -62,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
     )
     cleanup.add_argument("--stay", action="store_true", help="keep running afterwards, as a DaemonSet must")
     commands.add_parser("show", parents=[common], help="print what is ours on this node, IPVS as `ipvsadm -Sn` does")
+    commands.add_parser(
+        "status", parents=[common], help="print what this node is to be, and what the VRRP speaker does"
+    )
     commands.add_parser("plan", parents=[common], help="print what the next pass would do; change nothing")
     return top
 

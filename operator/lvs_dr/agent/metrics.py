@@ -1,9 +1,13 @@
 """The agent's metrics."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
-from lvs_dr.process.metrics import Kind
+from lvs_dr.agent.speaker_client import SpeakerClient
+from lvs_dr.process.metrics import Kind, Metrics
+from lvs_dr.vrrp.instance import Count, State
+from lvs_dr.vrrp.packet import PacketRefusal
 
 METRICS: Final[Mapping[str, Kind]] = {
     "lvs_agent_checks_total": ("counter", "Health checks made."),
@@ -17,4 +21,43 @@ METRICS: Final[Mapping[str, Kind]] = {
     "lvs_agent_repairs": ("gauge", "Drift repaired since the start."),
     "lvs_agent_held_addresses": ("gauge", "VIPs held as Active."),
     "lvs_agent_watch_restarts": ("gauge", "Watches opened again."),
+    "lvs_agent_speaker_connected": ("gauge", "Whether lvs-speaker answers."),
+    "lvs_agent_speaker_memory_locked": ("gauge", "Whether its memory cannot be paged out (component real-time)."),
+    "lvs_agent_speaker_real_time": ("gauge", "Whether it runs before everything ordinary (component real-time)."),
+    "lvs_agent_speaker_latest_timer_seconds": ("gauge", "How late a timer of it was at most: jitter of adverts."),
+    "lvs_agent_speaker_failures": ("gauge", "Unexpected failures that it survived."),
+    "lvs_agent_vrrp_active": ("gauge", "Virtual routers that this node is Active for."),
+    "lvs_agent_vrrp_adverts": ("gauge", "Adverts and what came of them, by event, of all virtual routers of now."),
+    "lvs_agent_vrrp_refused": ("gauge", "Received packets that were no valid adverts, by reason."),
+    "lvs_agent_vrrp_not_sent": ("gauge", "Adverts that could not be sent."),
+    "lvs_agent_vrrp_renewals": ("gauge", "Renewals of the lifetimes of VIPs, in batches."),
+    "lvs_agent_vrrp_announcements": ("gauge", "Announcements of VIPs."),
+    "lvs_agent_vrrp_duplicates": ("gauge", "VIPs held here that another machine answers for."),
 }
+
+
+def watch_speaker(metrics: Metrics, speaker: SpeakerClient) -> None:
+    """Have the metrics tell what the speaker told last."""
+    gauge = metrics.gauge
+    gauge("lvs_agent_speaker_connected", lambda: speaker.state().connected)
+    gauge("lvs_agent_speaker_memory_locked", lambda: speaker.state().memory_locked)
+    gauge("lvs_agent_speaker_real_time", lambda: speaker.state().real_time)
+    gauge("lvs_agent_speaker_latest_timer_seconds", lambda: speaker.told.process.latest_timer_milliseconds / 1000)
+    gauge("lvs_agent_speaker_failures", lambda: speaker.told.process.failures)
+    gauge("lvs_agent_vrrp_active", lambda: sum(each.state == State.ACTIVE for each in speaker.state().routers))
+    gauge("lvs_agent_vrrp_not_sent", lambda: speaker.told.packets.not_sent)
+    gauge("lvs_agent_vrrp_renewals", lambda: speaker.told.addresses.renewals)
+    gauge("lvs_agent_vrrp_announcements", lambda: speaker.told.addresses.announced)
+    gauge("lvs_agent_vrrp_duplicates", lambda: len(speaker.told.addresses.duplicates))
+    for event in Count:
+        gauge("lvs_agent_vrrp_adverts", partial(_counted, speaker, event), event=event)
+    for reason in PacketRefusal:
+        gauge("lvs_agent_vrrp_refused", partial(_refused, speaker, reason), reason=reason)
+
+
+def _counted(speaker: SpeakerClient, event: str) -> float:
+    return sum(each.counts.get(event, 0) for each in speaker.told.instances)
+
+
+def _refused(speaker: SpeakerClient, reason: str) -> float:
+    return speaker.told.packets.refused.get(reason, 0)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 
 from msgspec import structs
 
@@ -19,6 +20,7 @@ from lvs_dr.agent.interface import director_interface, ledger_addresses
 from lvs_dr.agent.ipvs_report import ConnectionCount
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.programmed import Programmed
+from lvs_dr.agent.routers import Fitness, assignment
 from lvs_dr.agent.seen import Done, Seen, Surroundings
 from lvs_dr.agent.succession import Succession
 from lvs_dr.agent.words import command
@@ -43,6 +45,7 @@ from lvs_dr.vrrp.messages import Assignment
 log = logging.getLogger(__name__)
 
 LOGGED = 10  # refusals of one pass that are logged one by one
+LONGEST_FAULT = 250
 
 
 class NodePass:
@@ -77,6 +80,8 @@ class NodePass:
         self._interface = ""
         self._checked: Mapping[str, DirectorTableSpec] | None = None
         self._served: Mapping[str, DirectorTableSpec] = {}  # tables of the pass before
+        self._fitness = Fitness()
+        self._fault = ""
         self._sysctls: Desired = Desired(writable=False)
         self._failing: set[str] = set()
         self._draining = False
@@ -123,6 +128,9 @@ class NodePass:
             )
         self._served, self._sysctls = tables, goal
         await asyncio.to_thread(self._settle, force, tables, goal, done)
+        if spec.director is not None:
+            view, now = self._prober.view(), self._clock()
+            await asyncio.to_thread(self._fitness.look, spec.director, tables, view, self._assigner.state, now)
         self._assign(spec, goal, actual, done, heard=wanted.heard, again=deep)
         return Seen(wanted, force, around, self._interface, actual, goal, done)
 
@@ -131,7 +139,7 @@ class NodePass:
 
         ARP settings raise no event when they change, nor does the end of a connection that a removal waits for.
         """
-        if self._draining:
+        if self._draining or self._clock() >= self._fitness.due:
             return True
         if not self._sysctls.sysctls:
             return False
@@ -141,6 +149,7 @@ class NodePass:
     async def _look_around(self, spec: LVSNodeSpec, *, deep: bool) -> Surroundings:
         announced = spec.director.addresses if spec.director else ()
         virtual = ledger_addresses(self._ledger.current) | {*spec.backend_addresses, *announced}
+        virtual |= self._assigner.exposed
         around = self._surroundings
         if around is None or deep:
             interfaces, next_hops = await self._door.surroundings()
@@ -157,9 +166,10 @@ class NodePass:
             return
         exposed = self._assigner.exposed
         announced = frozenset(spec.director.addresses if spec.director else ()) | self._kept
-        keep = frozenset(self._assigner.state.held) & announced
         if exposed - announced:
-            await self._assigner.release(Assignment(self._interface, tuple(sorted(keep))))
+            state = self._assigner.state
+            keep = frozenset(state.held) | state.configured
+            await self._assigner.release(self._assignment(spec, may=keep, keep=self._kept & frozenset(state.held)))
 
     def _with_lingering(
         self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec]
@@ -183,6 +193,7 @@ class NodePass:
         ledger = self._ledger.current
         known = {table.address for table in tables.values()} | ledger_addresses(ledger) | set(spec.backend_addresses)
         known.update(spec.director.addresses if spec.director else ())
+        known |= self._assigner.exposed
         parts = scope(spec, ledger)
         return await self._door.read(frozenset(known), **parts._replace(ipvs=ipvs and parts.ipvs)._asdict())
 
@@ -267,21 +278,51 @@ class NodePass:
         self, spec: LVSNodeSpec, goal: Desired, actual: KernelState, done: Done, *, heard: bool, again: bool
     ) -> None:
         """Tell the speaker which VIPs to hold: those we are to announce and have services for."""
-        held = frozenset(self._assigner.state.held)
+        state = self._assigner.state
+        held = frozenset(state.held)
         if not goal.writable or (not heard and spec.director is None):
-            self._assigner.want(Assignment(self._interface, self._assigner.state.held, paused=True))
+            self._assigner.want(Assignment(self._interface, paused=True))
             return
         if spec.director is None:
             self._assigner.want(Assignment(""), again=again)
             return
         served = {goal.notes[key].address for key in goal.services if key in actual.services or key in done.added}
+        self._fault = self._ipvs_fault(done, served=bool(served), wanted=bool(goal.services))
+        if goal.left_alone:
+            ledger = self._ledger.current
+            served |= goal.left_alone & {ledger.note(key).address for key in actual.services}
         # A real server of the VIP gets its services when it holds the VIP (the loop guard).
         guarded = frozenset(spec.backend_addresses) & {table.address for table in self._served.values()}
         own = {refusal.address for refusal in goal.refusals if refusal.reason is Reason.RESERVED_ADDRESS}
         may = held | ((served | guarded) - own)
-        addresses = tuple(address for address in spec.director.addresses if address in may)
-        if not heard:
-            addresses = tuple(sorted(held.union(addresses)))
-        elif self._kept & held:
-            addresses = (*addresses, *sorted((self._kept & held) - frozenset(addresses)))
-        self._assigner.want(Assignment(self._interface, addresses), again=again)
+        if self._fault:
+            may |= state.configured  # with the fault, so that it is told
+        keep = held | state.configured if not heard else self._kept & held
+        self._assigner.want(self._assignment(spec, may=may, keep=keep), again=again)
+
+    def _assignment(self, spec: LVSNodeSpec, *, may: AbstractSet[str], keep: AbstractSet[str]) -> Assignment:
+        if spec.director is None:
+            return Assignment("")
+        return assignment(
+            self._interface,
+            spec.director,
+            may=may,
+            keep=keep,
+            fitness=self._fitness,
+            fault=self._fault,
+            source6=self._source6(),
+            state=self._assigner.state,
+        )
+
+    def _source6(self) -> str:
+        """Return the node's own IPv6 address on the director's interface, "" if there is none."""
+        own = self._surroundings.own if self._surroundings is not None else ()
+        texts = (text for one in own if one.name == self._interface for text in one.addresses if ":" in text)
+        return next(texts, "").partition("/")[0]
+
+    def _ipvs_fault(self, done: Done, *, served: bool, wanted: bool) -> str:
+        """Return why the node cannot direct; once IPVS is missing, until it has something of ours again."""
+        missing = next((one for one in done.failures if one.reason == Reason.IPVS_UNAVAILABLE), None)
+        if missing is not None:
+            return f"IPVS cannot be used: {missing.message}"[:LONGEST_FAULT]
+        return self._fault if wanted and not served else ""

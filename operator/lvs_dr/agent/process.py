@@ -10,7 +10,7 @@ import sys
 
 from lvs_dr.agent.agent import Agent, Settings
 from lvs_dr.agent.apiclient import ApiClient, ApiSettings
-from lvs_dr.agent.byhand import CleanUpError, clean_up, show_plan
+from lvs_dr.agent.byhand import CleanUpError, clean_up, show_plan, show_status
 from lvs_dr.agent.byhand import show as show_owned
 from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.hostlock import WAIT_SECONDS, HostLock, HostLockedError, turn
@@ -21,14 +21,16 @@ from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.ledger import DamagedLedgerError, LedgerFile
 from lvs_dr.agent.main import version
 from lvs_dr.agent.memory import share_the_interpreter, use_memory_calmly
-from lvs_dr.agent.speaker import AddressHolder
+from lvs_dr.agent.metrics import watch_speaker
+from lvs_dr.agent.speaker_byhand import SpeakerByHand, SpeakerHangsError
+from lvs_dr.agent.speaker_client import SpeakerClient
 from lvs_dr.agent.wire import PacketWire
 from lvs_dr.process.metrics import Metrics
 from lvs_dr.process.web import StatusServer
 
 log = logging.getLogger(__name__)
 
-EXPECTED = (HostLockedError, KernelError, DamagedLedgerError, CleanUpError, OSError, ValueError)
+EXPECTED = (HostLockedError, KernelError, DamagedLedgerError, CleanUpError, SpeakerHangsError, OSError, ValueError)
 
 _doors: list[KernelDoor] = []
 
@@ -64,7 +66,13 @@ async def _run(options: argparse.Namespace, api: ApiSettings, lock: HostLock) ->
     _doors.append(door)
     ledger = LedgerFile(options.run_directory, boot_id)
     damage = _load(ledger)
-    holder = AddressHolder(kernel, door, ledger, PacketWire())
+    speaker = SpeakerClient(
+        kernel,
+        door,
+        PacketWire(),
+        run_directory=options.run_directory,
+        state_directory=options.state_directory,
+    )
     settings = Settings(
         node=options.node_name,
         namespace=options.namespace,
@@ -77,12 +85,14 @@ async def _run(options: argparse.Namespace, api: ApiSettings, lock: HostLock) ->
             settings,
             client=client,
             door=door,
-            speaker=holder,
+            speaker=speaker,
             ledger=ledger,
             last_good=LastGoodFile(options.state_directory),
-            speaker_repairs=lambda: holder.repairs,
-            more={"announcements": holder.run},
+            speaker_repairs=lambda: speaker.told.addresses.restored,
+            more={"connection to the speaker": speaker.run},
         )
+        speaker.news, speaker.alive = agent.wake, agent.well
+        watch_speaker(agent.metrics, speaker)
         if damage:
             agent.troubles["ledger"] = damage
         if agent.restore():
@@ -91,7 +101,12 @@ async def _run(options: argparse.Namespace, api: ApiSettings, lock: HostLock) ->
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, agent.loop.stop)
         events = Events(lambda _: agent.loop.look_around())
-        web = StatusServer(options.listen, healthy=agent.healthy, ready=agent.loop.ready, metrics=agent.metrics)
+        web = StatusServer(
+            options.listen,
+            healthy=agent.healthy,
+            ready=lambda: agent.loop.ready() or speaker.missing(),
+            metrics=agent.metrics,
+        )
         try:
             async with web:
                 log.info("lvs-agent %s on node %s, boot %s", settings.version, settings.node, boot_id)
@@ -122,7 +137,7 @@ def cleanup(options: argparse.Namespace) -> int:
         try:
             ledger = LedgerFile(options.run_directory, kernel.boot_id())
             ledger.load(put_aside=False)
-            clean_up(kernel, ledger, LastGoodFile(options.state_directory), say)
+            clean_up(kernel, ledger, LastGoodFile(options.state_directory), _speaker(options, kernel), say)
         finally:
             kernel.close()
     if options.stay:
@@ -146,10 +161,24 @@ def show(options: argparse.Namespace) -> int:
     try:
         ledger = LedgerFile(options.run_directory, kernel.boot_id())
         ledger.load(put_aside=False)
-        show_owned(kernel, ledger, say)
+        show_owned(kernel, ledger, _speaker(options, kernel), say)
     finally:
         kernel.close()
     return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """Print what the node is to be, and what the speaker does."""
+    kernel = NodeKernel(options.proc_sys_net)
+    try:
+        show_status(LastGoodFile(options.state_directory), options.node_name, _speaker(options, kernel), say)
+    finally:
+        kernel.close()
+    return 0
+
+
+def _speaker(options: argparse.Namespace, kernel: NodeKernel) -> SpeakerByHand:
+    return SpeakerByHand(options.run_directory, options.state_directory, kernel)
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -159,7 +188,7 @@ def plan(options: argparse.Namespace) -> int:
     try:
         ledger = LedgerFile(options.run_directory, kernel.boot_id())
         ledger.load(put_aside=False)
-        known = show_plan(kernel, ledger, last_good, options.node_name, say)
+        known = show_plan(kernel, ledger, last_good, options.node_name, say, speaker=_speaker(options, kernel))
     finally:
         kernel.close()
     if not known:

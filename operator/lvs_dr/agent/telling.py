@@ -1,5 +1,6 @@
 """From a pass to its report: the node's problems in words, and the facts in one place."""
 
+import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import structs
@@ -14,13 +15,16 @@ from lvs_dr.agent.seen import Seen
 from lvs_dr.core.desired import LOOPBACK, loopback_addresses, loopback_config
 from lvs_dr.core.kernel import AddressKey, ServiceKey
 from lvs_dr.core.ledger import Ledger
-from lvs_dr.core.node import LVSNodeSpec, Problem
+from lvs_dr.core.node import LVSNodeSpec, Problem, VirtualRouterReport
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.settings import unmet
 from lvs_dr.core.tunnels import ready
-from lvs_dr.vrrp.messages import SpeakerState
+from lvs_dr.vrrp.messages import RouterState, SpeakerState
 
 NAMED = 5  # entries named in one message
+MAXIMUM_ROUTERS = 64
+MAXIMUM_LISTED = 8
+MAXIMUM_WORDS = 256
 
 
 def facts(
@@ -49,6 +53,7 @@ def facts(
     problems += small_table(ipvs) if ipvs is not None else ()
     held = frozenset(speaker.held)
     problems += [problem(Reason(one.reason), one.message, one.address) for one in speaker.problems]
+    routers = tuple(_router(one) for one in speaker.routers[:MAXIMUM_ROUTERS])
     problems += [problem(Reason.KERNEL_REFUSED, text) for text in troubles if text]
     return Facts(
         agent_version=agent_version,
@@ -64,6 +69,7 @@ def facts(
         director_interface=seen.interface,
         # A VIP that the speaker may take any moment, although it is not to any more, counts as held.
         held=sorted(held | (exposed - announced)),
+        routers=routers,
         loopback=_on_loopback(seen, spec, ledger),
         tunnels=ready(spec.backend_tunnels, seen.actual, ledger),
         interfaces=seen.surroundings.own,
@@ -73,6 +79,22 @@ def facts(
         # Only who holds the VIP sees its packets.
         silent=frozenset(key for key in seen.actual.silent_marks if _address(key, seen) in held),
         repairs=repairs,
+    )
+
+
+def _router(told: RouterState) -> VirtualRouterReport:
+    """Return the report of a virtual router. Ages are told as moments, so that time alone changes nothing."""
+    since = dt.datetime.fromtimestamp(told.since, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return VirtualRouterReport(
+        id=told.key.vrid,
+        family=told.key.family,
+        state=told.state,
+        priority=told.priority,
+        since=since,
+        reason=told.reason[:MAXIMUM_WORDS],
+        active_source=told.active_source,
+        faults=tuple(each[:MAXIMUM_WORDS] for each in told.faults[:MAXIMUM_LISTED]),
+        conflicts=tuple(each[:MAXIMUM_WORDS] for each in told.conflicts[:MAXIMUM_LISTED]),
     )
 
 

@@ -1,8 +1,8 @@
-"""VIPs on the wire: asking whether somebody has one, and telling everybody that we do."""
+"""VIPs on the wire: asking whether somebody has one."""
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 from lvs_dr.netlink import arp, ndp
@@ -26,24 +26,20 @@ class WireError(Exception):
 
 
 class Wire(Protocol):
-    """What the address holder needs of the network."""
+    """What must be known of the network before a VIP is handed to the speaker."""
 
-    async def probe(self, interface: str, addresses: Collection[str]) -> dict[str, str]:
-        """Return who else has (or is about to take) which address: its MAC. Raises WireError."""
-        ...
-
-    async def announce(self, interface: str, addresses: Collection[str]) -> None:
-        """Tell the segment once that the addresses are here. Raises WireError."""
+    async def probe(self, interface: str, addresses: Collection[str]) -> Mapping[str, frozenset[str]]:
+        """Return who else has (or is about to take) which address: their MACs. Raises WireError."""
         ...
 
 
 class PacketWire:
     """The real network, by packet sockets that live only as long as they are needed."""
 
-    async def probe(self, interface: str, addresses: Collection[str]) -> dict[str, str]:
+    async def probe(self, interface: str, addresses: Collection[str]) -> Mapping[str, frozenset[str]]:
         """Send ARP probes and neighbour solicitations and listen for others. Raises WireError."""
         four, six = _by_family(addresses)
-        found: dict[str, str] = {}
+        found: dict[str, set[str]] = {}
         with _failures(interface), contextlib.ExitStack() as stack:
             senders: list[tuple[PacketSocket, Callable[[bytes, str], bytes], list[str]]] = []
             if four:
@@ -61,19 +57,7 @@ class PacketWire:
                     await asyncio.sleep(PROBE_SPACING_SECONDS)
                 await _send_all([(socket, make(socket.mac, each)) for socket, make, some in senders for each in some])
             await asyncio.sleep(PROBE_WAIT_SECONDS)
-        return found
-
-    async def announce(self, interface: str, addresses: Collection[str]) -> None:
-        """Send gratuitous ARP, as request and as reply, and unsolicited advertisements. Raises WireError."""
-        four, six = _by_family(addresses)
-        with _failures(interface):
-            if four:
-                with PacketSocket(interface, ETH_P_ARP) as socket:
-                    makers = (arp.gratuitous_request, arp.gratuitous_reply)
-                    await _send_all([(socket, make(socket.mac, each)) for each in four for make in makers])
-            if six:
-                with PacketSocket(interface, ETH_P_IPV6) as socket:
-                    await _send_all([(socket, ndp.unsolicited_advertisement(socket.mac, each)) for each in six])
+        return {address: frozenset(macs) for address, macs in found.items()}
 
 
 @contextlib.contextmanager
@@ -88,7 +72,7 @@ def _failures(interface: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _listening(
-    socket: PacketSocket, claim: Callable[[bytes, bytes], tuple[str, str] | None], found: dict[str, str]
+    socket: PacketSocket, claim: Callable[[bytes, bytes], tuple[str, str] | None], found: dict[str, set[str]]
 ) -> Iterator[None]:
     """Note the claims that arrive while the block runs."""
     loop = asyncio.get_running_loop()
@@ -99,7 +83,7 @@ def _listening(
             while (frame := socket.receive()) is not None:
                 claimed = claim(frame, socket.mac)
                 if claimed is not None:
-                    found.setdefault(*claimed)
+                    found.setdefault(claimed[0], set()).add(claimed[1])
         except NetlinkFailure:
             loop.remove_reader(descriptor)  # the next send fails as well and tells
 

@@ -149,8 +149,8 @@ def owned(ledger: Ledger, state: KernelState) -> Iterable[str]:
         for key in keys_of(service, sorted(group)):
             if key in destinations:
                 yield f"-a {destination_words(key, state.destinations[key])}"
-    adopted = {key for key, _ in ledger.adopted_addresses} | set(ledger.adopted_held)
-    for address in sorted({*ledger.addresses, *ledger.held, *adopted} & state.addresses.keys()):
+    adopted = {key for key, _ in ledger.adopted_addresses}
+    for address in sorted({*ledger.addresses, *adopted} & state.addresses.keys()):
         note = "  # found there and taken over" if address in adopted else ""
         yield f"ip address add {address_words(address, state.addresses[address])}{note}"
     for route in sorted({*ledger.routes, *ledger.adopted_routes} & state.routes):

@@ -96,7 +96,7 @@ def desired(
     """
     if not spec.decided or spec.paused:
         return Desired(writable=False, held=held)
-    ours = _known_addresses(ledger)
+    ours = _known_addresses(ledger) | held
     refused = [address for address in spec.backend_addresses if address in reserved and address not in ours]
     backend = [address for address in spec.backend_addresses if address not in refused]
     refusals = [Refusal(Reason.RESERVED_ADDRESS, _reserved_text(one, reserved[one]), one) for one in refused]
@@ -245,7 +245,7 @@ def _arp_rules(backend: Iterable[str]) -> dict[SysctlKey, SysctlRule]:
 
 def _known_addresses(ledger: Ledger) -> frozenset[str]:
     """Return the VIPs that this node serves already: what vanishes or changes later revokes nothing."""
-    keys = (*ledger.addresses, *(key for key, _ in ledger.adopted_addresses), *ledger.held, *ledger.adopted_held)
+    keys = (*ledger.addresses, *(key for key, _ in ledger.adopted_addresses))
     services = (*ledger.services, *(key for key, _ in ledger.adopted_services))
     noted = {note.address for _, note in ledger.notes}
     return frozenset({key.address for key in keys} | {key.address for key in services} | noted)

@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from lvs_dr.core.borrowed import Borrowed
 from lvs_dr.core.destinations import Destinations, DestinationSet, Place
@@ -81,8 +80,6 @@ class Ledger(Struct, frozen=True, omit_defaults=True, dict=True):
     adopted_gue_ports: tuple[GuePortKey, ...] = ()
     draining: tuple[DrainRecord, ...] = ()
     notes: tuple[tuple[ServiceKey, ServiceNote], ...] = ()  # where they differ from the usual (`note`)
-    held: tuple[AddressKey, ...] = ()  # added by the speaker to the director's interface
-    adopted_held: tuple[AddressKey, ...] = ()  # found there and taken over: stays when it is released
 
     @cached_property
     def own_services(self) -> frozenset[ServiceKey]:
@@ -162,17 +159,3 @@ def ledger_for(boot_id: str, stored: Ledger | None) -> Ledger:
     if stored is None or stored.boot_id != boot_id:
         return Ledger(boot_id)
     return stored
-
-
-def merge_plan(current: Ledger, planned: Ledger) -> Ledger:
-    """Return the planned ledger with what the speaker recorded meanwhile: each changes only its own part."""
-    return replace(planned, held=current.held, adopted_held=current.adopted_held)
-
-
-def merge_speaker(current: Ledger, held: Mapping[AddressKey, bool]) -> Ledger:
-    """Return the ledger with the speaker's addresses: each with whether it was adopted."""
-    return replace(
-        current,
-        held=tuple(sorted(key for key, adopted in held.items() if not adopted)),
-        adopted_held=tuple(sorted(key for key, adopted in held.items() if adopted)),
-    )

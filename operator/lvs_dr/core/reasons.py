@@ -56,6 +56,7 @@ class Reason(StrEnum):
     ADDRESS_IN_USE = "AddressInUse"
     FOREIGN_ENTRY = "ForeignEntry"
     CONTESTED = "Contested"
+    SPEAKER_UNAVAILABLE = "SpeakerUnavailable"
     SHARED_SETTING_CONFLICT = "SharedSettingConflict"
     MARK_SEEN = "MarkSeen"
     MARK_NOT_SEEN = "MarkNotSeen"

@@ -199,7 +199,7 @@ class RouteMonitor:
     """
 
     def __init__(self, groups: int = GROUP_LINK | GROUP_ADDRESS4 | GROUP_ADDRESS6) -> None:
-        self._socket = _open(groups, None, _RENEWALS_DROPPED)
+        self._socket = _open(groups, None, renewals=False)
         self._buffer = bytearray(_RECEIVE_BYTES)
 
     def fileno(self) -> int:
@@ -230,8 +230,15 @@ class RouteMonitor:
                 yield header.kind, data[header.start : header.stop]
 
 
+def drop_renewals(opened: socket.socket) -> None:
+    """Have a socket not hear of new or renewed host addresses. Raises OSError."""
+    code = ctypes.create_string_buffer(b"".join(_RENEWALS_DROPPED))
+    described = struct.pack("@HP", len(_RENEWALS_DROPPED), ctypes.addressof(code))
+    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+
+
 def _open(
-    groups: int, timeout: float | None, program: Sequence[bytes] = (), options: Sequence[int] = _OPTIONS
+    groups: int, timeout: float | None, *, renewals: bool = True, options: Sequence[int] = _OPTIONS
 ) -> socket.socket:
     """Open a NETLINK_ROUTE socket; without a timeout it does not block. A filter stands before the first message."""
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | (socket.SOCK_NONBLOCK if timeout is None else 0)
@@ -244,10 +251,8 @@ def _open(
             opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         except PermissionError:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
-        if program:
-            code = ctypes.create_string_buffer(b"".join(program))
-            described = struct.pack("@HP", len(program), ctypes.addressof(code))
-            opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+        if not renewals:
+            drop_renewals(opened)
         for option in options:
             opened.setsockopt(_SOL_NETLINK, option, 1)
         if timeout is not None:

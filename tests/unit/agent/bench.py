@@ -1,7 +1,7 @@
 """An agent on fake parts: a kernel, a speaker, an API server; on real ones: the loop, the files, the client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,7 @@ from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.ledger import LedgerFile
-from lvs_dr.agent.speaker import AddressHolder
-from lvs_dr.agent.wire import Wire
+from lvs_dr.vrrp.messages import Speaker
 from tests.contract.fake_kernel import FakeKernel
 from tests.unit.agent.fake_api import FakeApi
 from tests.unit.agent.fake_speaker import FakeSpeaker
@@ -45,6 +44,11 @@ DIRECTOR: dict[str, Any] = {
 BACKEND: dict[str, Any] = {"decided": True, "backendAddresses": [VIP]}
 
 
+def vrrp(*addresses: str, **more: Any) -> dict[str, Any]:
+    """Return the part of a director's role that names its VIPs."""
+    return {"vrrp": {"routers": [{"id": 51, "priority": 250, "addresses": sorted(addresses)}], **more}}
+
+
 class Bench:
     """What survives the agent: the node's kernel and directories, and the API server."""
 
@@ -58,7 +62,6 @@ class Bench:
         self.speaker = FakeSpeaker(self.kernel)
         self.down: set[tuple[str, int]] = set()  # what refuses connections
         self.checks: list[tuple[str, int]] = []
-        self.segment: Wire | None = None  # set: the real address holder, on this wire
         self.agent: Agent
 
     async def connect(self, address: str, port: int, _: float) -> str:
@@ -75,7 +78,7 @@ class Bench:
         settings = access or ApiSettings(server or self.api.url)
         ledger = LedgerFile(self.directory / "run", self.kernel.boot)
         ledger.load()
-        holder = AddressHolder(self.kernel, door, ledger, self.segment) if self.segment is not None else None
+        speaker, more = self.its_speaker(door)
         async with ApiClient(settings, seconds=5.0) as client:
             self.agent = Agent(
                 Settings(
@@ -90,12 +93,12 @@ class Bench:
                 ),
                 client=client,
                 door=door,
-                speaker=self.speaker if holder is None else holder,
+                speaker=speaker,
                 ledger=ledger,
                 last_good=LastGoodFile(self.directory / "lib"),
-                speaker_repairs=lambda: holder.repairs if holder is not None else 0,
-                more={"announcements": holder.run} if holder is not None else {},
+                more=more,
             )
+            self.started()
             self.agent.restore()
             task = asyncio.create_task(self.agent.run())
             try:
@@ -105,6 +108,14 @@ class Bench:
                 async with asyncio.timeout(5):
                     await task
                 door.close()
+
+    def its_speaker(self, door: KernelDoor) -> tuple[Speaker, dict[str, Callable[[], Awaitable[None]]]]:
+        """Return what holds the VIPs, and what of it must run."""
+        del door
+        return self.speaker, {}
+
+    def started(self) -> None:
+        """Do what must be done once the agent is put together."""
 
     async def node(self, spec: dict[str, Any], **metadata: Any) -> None:
         """Create or change the LVSNode."""

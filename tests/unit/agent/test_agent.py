@@ -7,7 +7,7 @@ import pytest
 
 from lvs_dr.core.arp_settings import ARP_KEYS
 from lvs_dr.core.kernel import AddressConfig, AddressKey, ServiceConfig, ServiceKey
-from tests.unit.agent.bench import BACKEND, CHECK, DIRECTOR, NODE, TABLE, VIP, Bench
+from tests.unit.agent.bench import BACKEND, CHECK, DIRECTOR, NODE, TABLE, VIP, Bench, vrrp
 
 SERVICE = ServiceKey(VIP, 80, 6)
 
@@ -102,7 +102,7 @@ async def test_what_was_removed_while_no_agent_ran_is_removed(bench: Bench) -> N
     async with bench.running():
         await serving(bench)
     await bench.api.delete("directortables", "web/webdav")
-    director = DIRECTOR["director"] | {"tables": [], "vrrp": {}}
+    director = DIRECTOR["director"] | {"tables": [], **vrrp()}
     await bench.node({"decided": True, "director": director})
     async with bench.running():
         await bench.until(lambda: set(bench.kernel.services) == {foreign})
@@ -126,7 +126,7 @@ async def test_a_deleted_table_stays_while_it_is_listed(bench: Bench) -> None:
         await bench.api.delete("directortables", "web/webdav")
         await bench.passes(3)
         assert len(bench.destinations()) == 2
-        director = DIRECTOR["director"] | {"tables": [], "vrrp": {}}
+        director = DIRECTOR["director"] | {"tables": [], **vrrp()}
         await bench.node({"decided": True, "director": director})
         await bench.until(lambda: not bench.kernel.services)
 
@@ -268,7 +268,7 @@ async def test_a_fight_with_another_writer_is_named_and_slowed_down(bench: Bench
 
 async def test_a_backend_that_directs_balances_only_what_it_holds(bench: Bench) -> None:
     """Two directors that are real servers too would send a packet back and forth until its TTL ends."""
-    backup = DIRECTOR["director"] | {"vrrp": {}}
+    backup = DIRECTOR["director"] | vrrp()
     async with bench.running():
         await bench.node({"decided": True, "director": backup, "backendAddresses": [VIP]})
         await bench.table()
@@ -285,7 +285,7 @@ async def test_a_vip_that_the_speaker_may_still_take_counts_as_held(bench: Bench
         await bench.node(DIRECTOR)
         await bench.table()
         await bench.until(lambda: bench.speaker.assignments and bench.speaker.assignments[-1].addresses)
-        await bench.node({"decided": True, "director": DIRECTOR["director"] | {"vrrp": {}}})
+        await bench.node({"decided": True, "director": DIRECTOR["director"] | vrrp()})
         told = await bench.api.status_where(lambda status: status.get("observedGeneration") == 2, seconds=10)
         assert told["heldAddresses"] == [VIP]
         bench.speaker.probing.set()

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lvs_dr.agent.byhand import CleanUpError, clean_up, show, show_plan
+from lvs_dr.agent.byhand import CleanUpError, clean_up, show, show_plan, show_status
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.agent.speaker_byhand import SpeakerByHand
+from lvs_dr.agent.speaker_client import KEPT_NAME
 from lvs_dr.agent.words import command, service_words
 from lvs_dr.core.kernel import (
     AddressConfig,
@@ -27,7 +29,9 @@ from lvs_dr.core.kernel import (
     SysctlOp,
     Verb,
 )
+from lvs_dr.vrrp import kept
 from tests.unit.agent.bench import BACKEND, DIRECTOR, NODE, VIP, Bench
+from tests.unit.agent.speaker_process import SpeakerProcess
 
 SERVICE = ServiceKey(VIP, 80, 6)
 ROOT = Path(__file__).parents[3]
@@ -43,9 +47,15 @@ async def served(bench: Bench) -> Bench:
         await bench.table()
         await bench.until(lambda: bench.speaker.held == {VIP} and len(bench.destinations()) == 2)
         await bench.until(lambda: VIP in bench.on_lo())
-    # The stand-in for the speaker keeps no ledger; the real one does.
-    ledger(bench).save_held({AddressKey("eth0", VIP): False})
+    # The stand-in for the speaker keeps no configuration; the real one does.
+    instance = {"vrid": 51, "priority": 250, "addresses": [VIP, "192.0.2.150"]}
+    kept.save(str(bench.directory / "lib" / KEPT_NAME), {"interface": "eth0", "instances": [instance]})
     return bench
+
+
+def hand(bench: Bench) -> SpeakerByHand:
+    """Return the node's speaker, which does not run."""
+    return SpeakerByHand(bench.directory / "run", bench.directory / "lib", bench.kernel)
 
 
 def ledger(bench: Bench) -> LedgerFile:
@@ -63,7 +73,7 @@ def last_good(bench: Bench) -> LastGoodFile:
 async def test_clean_up_leaves_what_is_not_ours(served: Bench) -> None:
     """Uninstalling gives the node back as it was, and prints every step."""
     lines: list[str] = []
-    clean_up(served.kernel, ledger(served), last_good(served), lines.append)
+    clean_up(served.kernel, ledger(served), last_good(served), hand(served), lines.append)
     assert set(served.kernel.services) == {ServiceKey("192.0.2.200", 53, 17)}
     assert set(served.kernel.addresses) == {AddressKey("lo", "192.0.2.77")}
     assert served.kernel.routes == set()
@@ -71,16 +81,55 @@ async def test_clean_up_leaves_what_is_not_ours(served: Bench) -> None:
     assert not ledger(served).path.exists()
     assert not last_good(served).path.exists()
     assert lines[1] == f"ip address del {VIP}/32 dev eth0"
+    assert not (served.directory / "lib" / KEPT_NAME).exists(), "a speaker that is started later would take the VIP"
     assert f"ipvsadm -D -t {VIP}:80" in lines
     assert lines[-1] == "nothing of lvs-operator is left on this node"
 
 
 async def test_clean_up_twice_is_no_failure(served: Bench) -> None:
     """A DaemonSet that is restarted runs it again."""
-    clean_up(served.kernel, ledger(served), last_good(served), lambda _: None)
+    clean_up(served.kernel, ledger(served), last_good(served), hand(served), lambda _: None)
     lines: list[str] = []
-    clean_up(served.kernel, ledger(served), last_good(served), lines.append)
+    clean_up(served.kernel, ledger(served), last_good(served), hand(served), lines.append)
     assert lines == ["nothing of lvs-operator is left on this node"]
+
+
+async def test_clean_up_has_a_running_speaker_let_go(served: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The speaker would put back what the clean-up removes."""
+    process = SpeakerProcess(served.kernel, served.directory).patched(monkeypatch)
+    process.start()
+    try:
+        await served.until(lambda: hand(served).held() == (AddressKey("eth0", VIP),))
+        lines: list[str] = []
+        show(served.kernel, ledger(served), hand(served), lines.append)
+        assert f"ip address add {VIP}/32 dev eth0  # by lvs-speaker" in lines
+        lines.clear()
+        show_status(last_good(served), NODE, hand(served), lines.append)
+        assert lines[0].startswith(f"{NODE}: director of group default, 1 tables; 1 VIPs on lo")
+        assert "memory locked: no" in lines[1]
+        assert any(line.startswith("VRID 51 IPv4: ") and "2 VIPs" in line for line in lines)
+        clean_up(served.kernel, ledger(served), last_good(served), hand(served), lambda _: None)
+        assert set(served.kernel.addresses) == {AddressKey("lo", "192.0.2.77")}
+        assert process.configurations()[-1]["instances"] == []
+    finally:
+        process.kill()
+
+
+async def test_clean_up_does_not_pretend_where_the_speaker_hangs(
+    served: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would say that nothing is left, and the speaker would come back with its VIPs."""
+    monkeypatch.setattr("lvs_dr.agent.speaker_byhand.ANSWER_SECONDS", 0.2)
+    process = SpeakerProcess(served.kernel, served.directory).patched(monkeypatch)
+    process.start()
+    process.freeze()
+    try:
+        with pytest.raises(CleanUpError, match="does not answer"):
+            clean_up(served.kernel, ledger(served), last_good(served), hand(served), lambda _: None)
+        assert AddressKey("eth0", VIP) in served.kernel.addresses
+    finally:
+        process.thaw()
+        process.kill()
 
 
 async def test_a_clean_up_that_fails_says_what_is_left(served: Bench) -> None:
@@ -88,24 +137,24 @@ async def test_a_clean_up_that_fails_says_what_is_left(served: Bench) -> None:
     served.kernel.refuse = lambda op: 1 if isinstance(op, ServiceOp) else 0
     lines: list[str] = []
     with pytest.raises(CleanUpError, match="could not be removed"):
-        clean_up(served.kernel, ledger(served), last_good(served), lines.append)
+        clean_up(served.kernel, ledger(served), last_good(served), hand(served), lines.append)
     assert any(f"ipvsadm -D -t {VIP}:80  # FAILED" in line for line in lines)
     served.kernel.refuse = lambda _: 0
-    clean_up(served.kernel, ledger(served), last_good(served), lines.append)
+    clean_up(served.kernel, ledger(served), last_good(served), hand(served), lines.append)
     assert SERVICE not in served.kernel.services
 
 
 async def test_show_prints_what_is_ours_as_ipvsadm_does(served: Bench) -> None:
     """`lvs-agent show` can be compared with `ipvsadm -Sn` line by line."""
     lines: list[str] = []
-    show(served.kernel, ledger(served), lines.append)
+    show(served.kernel, ledger(served), hand(served), lines.append)
     assert lines[:3] == [
         f"-A -t {VIP}:80 -s rr",
         f"-a -t {VIP}:80 -r 192.0.2.11:80 -g -w 100",
         f"-a -t {VIP}:80 -r 192.0.2.12:80 -g -w 100",
     ]
     assert f"ip address add {VIP}/32 dev lo scope host" in lines
-    assert f"ip address add {VIP}/32 dev eth0" in lines
+    assert f"ip address add {VIP}/32 dev eth0  # by lvs-speaker" in lines
     assert f"ip route add blackhole {VIP}/32" in lines
     assert "sysctl -w net.ipv4.conf.all.arp_ignore=1  # was 0" in lines
     assert not any("192.0.2.200" in line or "192.0.2.77" in line for line in lines)
@@ -114,12 +163,12 @@ async def test_show_prints_what_is_ours_as_ipvsadm_does(served: Bench) -> None:
 async def test_plan_says_what_the_next_pass_would_do(served: Bench) -> None:
     """A person can look before an agent acts; nothing is changed by looking."""
     lines: list[str] = []
-    assert show_plan(served.kernel, ledger(served), last_good(served), NODE, lines.append)
+    assert show_plan(served.kernel, ledger(served), last_good(served), NODE, lines.append, speaker=hand(served))
     assert lines == ["# nothing to do"]
     served.kernel.flush_ipvs()
     before = served.kernel.snapshot()
     lines.clear()
-    assert show_plan(served.kernel, ledger(served), last_good(served), "", lines.append)
+    assert show_plan(served.kernel, ledger(served), last_good(served), "", lines.append, speaker=hand(served))
     assert lines[0] == f"ipvsadm -A -t {VIP}:80 -s rr"
     assert len(lines) == 3
     assert served.kernel.snapshot() == before

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from lvs_dr.agent.hostlock import HostLock, HostLockedError
 from lvs_dr.agent.lastgood import LastGood, LastGoodFile, StoredTable, TableVersion
 from lvs_dr.agent.ledger import DamagedLedgerError, LedgerFile
-from lvs_dr.core.kernel import AddressKey, ServiceKey
+from lvs_dr.core.kernel import ServiceKey
 from lvs_dr.core.ledger import Ledger, OwnDestinations
 from lvs_dr.core.node import DirectorRole, LVSNodeSpec
 from lvs_dr.core.objects import OnFailure, Protocol
@@ -86,18 +86,6 @@ def test_the_ledger_is_of_one_boot(tmp_path: Path) -> None:
     assert not first.save_plan(planned)
     assert LedgerFile(tmp_path, "boot-1").load() == planned
     assert LedgerFile(tmp_path, "boot-2").load() == Ledger("boot-2")
-
-
-def test_loop_and_speaker_write_their_own_part_of_the_ledger(tmp_path: Path) -> None:
-    """Neither forgets what the other noted."""
-    key = AddressKey("eth0", "192.0.2.100")
-    file = LedgerFile(tmp_path, "boot-1")
-    file.save_held({key: False})
-    file.save_plan(Ledger("boot-1", services=(ServiceKey("192.0.2.100", 80, 6),)))
-    file.save_held({key: True})
-    loaded = LedgerFile(tmp_path, "boot-1").load()
-    assert loaded.services
-    assert loaded.adopted_held == (key,)
 
 
 def test_a_damaged_ledger_is_put_aside_and_told(tmp_path: Path) -> None:

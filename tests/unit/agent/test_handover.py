@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from lvs_dr.agent.handover import HANDOVER_SECONDS, Handover
-from tests.unit.agent.bench import DIRECTOR, VIP, Bench
+from tests.unit.agent.bench import DIRECTOR, VIP, Bench, vrrp
 from tests.unit.core.plan_cases import VIPS, table
 
 OLD, NEW, _ = VIPS
@@ -59,12 +59,7 @@ async def test_an_agent_holds_the_old_vip_until_the_new_one_has_come_up(bench: B
         await bench.until(lambda: bench.speaker.held == {VIP})
         bench.speaker.probing.clear()
         await bench.table(address=NEW)
-        await bench.node(
-            {
-                "decided": True,
-                "director": director | {"vrrp": {"routers": [{"id": 51, "priority": 250, "addresses": [NEW]}]}},
-            }
-        )
+        await bench.node({"decided": True, "director": director | vrrp(NEW)})
         await bench.until(lambda: any(key.address == NEW for key in bench.kernel.services))
         await bench.passes(3)
         assert bench.speaker.held == {VIP}

@@ -18,7 +18,7 @@ from lvs_dr.core.node import IpvsReport
 from lvs_dr.core.objects import Protocol
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.table import TablePort
-from tests.unit.agent.bench import DIRECTOR, VIP, Bench
+from tests.unit.agent.bench import DIRECTOR, VIP, Bench, vrrp
 from tests.unit.agent.test_report_content import VERSION, table
 from tests.unit.core.plan_cases import Node, destination, director, service
 from tests.unit.core.plan_cases import table as plain
@@ -117,7 +117,7 @@ async def test_only_who_holds_the_vip_misses_marked_packets(bench: Bench) -> Non
     director = DIRECTOR["director"]
     async with bench.running():
         await bench.table(ports=[], firewallMark=7)
-        await bench.node({"decided": True, "director": director | {"vrrp": {}}})
+        await bench.node({"decided": True, "director": director | vrrp()})
         told = await bench.api.status_where(lambda status: status.get("tables", [{}])[0].get("generation") == 1)
         assert "exceptions" not in told["tables"][0]
         await bench.node(DIRECTOR)

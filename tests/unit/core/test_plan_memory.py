@@ -3,12 +3,11 @@
 from msgspec import json
 
 from lvs_dr.core.kernel import (
-    AddressKey,
     ServiceConfig,
     SysctlKey,
 )
 from lvs_dr.core.leaving import SETTLE_SECONDS
-from lvs_dr.core.ledger import QUIESCE_SECONDS, Ledger, ledger_for, merge_plan, merge_speaker
+from lvs_dr.core.ledger import QUIESCE_SECONDS, Ledger, ledger_for
 from lvs_dr.core.node import LVSNodeSpec
 from tests.unit.core.plan_cases import EMPTY, RIPS, VIPS, Node, destination, director, service, table
 
@@ -101,16 +100,6 @@ def test_the_first_value_found_is_the_one_restored() -> None:
     node.follow(BACKEND)
     node.follow(EMPTY)
     assert node.kernel.sysctls[ALL_IGNORE] == "3"
-
-
-def test_plan_and_speaker_write_their_own_parts_of_the_ledger() -> None:
-    """A VIP that the speaker took meanwhile would be forgotten, and never be released."""
-    key = AddressKey("eth0", VIP)
-    current = merge_speaker(Ledger("b"), {key: False, AddressKey("eth0", OTHER_VIP): True})
-    merged = merge_plan(current, Ledger("b", services=(service(),)))
-    assert merged.held == (key,)
-    assert merged.adopted_held == (AddressKey("eth0", OTHER_VIP),)
-    assert merged.services == (service(),)
 
 
 def test_the_ledger_survives_its_json() -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Final
 
+from lvs_dr.netlink.rtnetlink import drop_renewals
+
 log = logging.getLogger(__name__)
 
 _GROUPS: Final = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
@@ -113,6 +115,7 @@ def _open_socket() -> socket.socket:
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
     )
     try:
+        drop_renewals(opened)  # of the VIPs that the speaker holds: several batches a second
         opened.bind((0, _GROUPS))
     except OSError:
         opened.close()

@@ -13,8 +13,6 @@ from lvs_dr.agent.kernel.timeouts import IpvsTimeouts
 from lvs_dr.agent.kernel.tunnels import Tunnels
 from lvs_dr.core.arp_settings import ARP_KEYS
 from lvs_dr.core.kernel import (
-    AddressConfig,
-    AddressKey,
     AddressOp,
     DestinationOp,
     Failure,
@@ -27,7 +25,6 @@ from lvs_dr.core.kernel import (
     SysctlOp,
     TimeoutOp,
     TunnelOp,
-    Verb,
 )
 from lvs_dr.core.node_order import blocked
 from lvs_dr.core.settings import SETTING_KEYS
@@ -98,14 +95,6 @@ class NodeKernel:
             return _BOOT_ID.read_text("ascii").strip()
         except OSError as error:
             raise KernelError(error.errno or 0, f"the boot id cannot be read: {error}") from error
-
-    def add_address(self, key: AddressKey, config: AddressConfig) -> Failure | None:
-        """Add a host address to any interface."""
-        return self._links.apply_address(AddressOp(Verb.ADD, key, config))
-
-    def delete_address(self, key: AddressKey) -> Failure | None:
-        """Delete a host address from any interface."""
-        return self._links.apply_address(AddressOp(Verb.DELETE, key))
 
     def close(self) -> None:
         """Close all sockets."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lvs_dr.core.kernel import AddressConfig, AddressKey, Failure, KernelState, Op, SysctlKey
+from lvs_dr.core.kernel import Failure, KernelState, Op, SysctlKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,6 @@ class Kernel(Protocol):
 
     def boot_id(self) -> str:
         """Read the id of this boot of the kernel."""
-        ...
-
-    def add_address(self, key: AddressKey, config: AddressConfig) -> Failure | None:
-        """Add one host address to any interface (for the address holder)."""
-        ...
-
-    def delete_address(self, key: AddressKey) -> Failure | None:
-        """Delete one host address from any interface (for the address holder)."""
         ...
 
     def close(self) -> None:
