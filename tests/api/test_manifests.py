@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -28,22 +29,49 @@ def test_kustomizations_apply_strictly(server: LocalControlPlane, path: str) -> 
     assert "Warning" not in done.stderr, done.stderr
 
 
-def test_the_component_narrows_the_agents(server: LocalControlPlane, tmp_path: Path) -> None:
-    """Sites that do not want an agent on every node get the component to work with the base."""
-    here = tmp_path / "site"
+def with_component(server: LocalControlPlane, directory: Path, name: str) -> Any:
+    """Return the DaemonSet's pod as a site with a component gets it."""
+    here = directory / "site"
     here.mkdir()
     relative = Path("../" * (len(here.parts) - 1)) / ROOT.relative_to("/")
     content = {
         "resources": [str(relative / "manifests/base")],
-        "components": [str(relative / "manifests/components/labelled-nodes")],
+        "components": [str(relative / f"manifests/components/{name}")],
     }
     (here / "kustomization.yaml").write_text(yaml.safe_dump(content))
     done = server.kubectl("kustomize", str(here))
-    agent = next(item for item in yaml.safe_load_all(done.stdout) if item["kind"] == "DaemonSet")
-    terms = agent["spec"]["template"]["spec"]["affinity"]["nodeAffinity"][
+    found = next(item for item in yaml.safe_load_all(done.stdout) if item["kind"] == "DaemonSet")
+    return found["spec"]["template"]["spec"]
+
+
+def test_the_component_narrows_the_agents(server: LocalControlPlane, tmp_path: Path) -> None:
+    """Sites that do not want an agent on every node get the component to work with the base."""
+    terms = with_component(server, tmp_path, "labelled-nodes")["affinity"]["nodeAffinity"][
         "requiredDuringSchedulingIgnoredDuringExecution"
     ]
     assert terms["nodeSelectorTerms"][0]["matchExpressions"][0]["key"] == "lvs-operator.io/agent"
+
+
+def test_real_time_is_granted_to_the_speaker_alone(server: LocalControlPlane, tmp_path: Path) -> None:
+    """The component would do nothing, or give the agent rights that it does not need."""
+    pod = with_component(server, tmp_path, "real-time")
+    added = {each["name"]: set(each["securityContext"]["capabilities"]["add"]) for each in pod["containers"]}
+    assert added == {
+        "agent": {"NET_ADMIN", "NET_RAW"},
+        "speaker": {"NET_ADMIN", "NET_RAW", "IPC_LOCK", "SYS_NICE"},
+    }
+
+
+def test_the_pod_may_stop_for_longer_than_the_speaker_waits(server: LocalControlPlane) -> None:
+    """A director that is stopped would be killed before its successor has the VIPs."""
+    done = server.kubectl("kustomize", str(ROOT / "manifests/base"))
+    pod = next(item for item in yaml.safe_load_all(done.stdout) if item["kind"] == "DaemonSet")["spec"]["template"][
+        "spec"
+    ]
+    speaker = next(each for each in pod["containers"] if each["name"] == "speaker")
+    [wait] = [float(each.partition("=")[2]) for each in speaker["args"] if each.startswith("--stop-wait=")]
+    assert wait + 3 < pod["terminationGracePeriodSeconds"]
+    assert "limits" not in speaker["resources"] or "cpu" not in speaker["resources"]["limits"]
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("manifests/examples/*.yaml")), ids=lambda path: path.stem)

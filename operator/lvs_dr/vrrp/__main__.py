@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from lvs_dr.netlink.errors import NetlinkFailure
-from lvs_dr.vrrp.address_writer import AddressWriter
+from lvs_dr.vrrp.alive import answers
 from lvs_dr.vrrp.event_loop import EventLoop
-from lvs_dr.vrrp.speaker import Speaker
-from lvs_dr.vrrp.undisturbed import settle
+
+if TYPE_CHECKING:
+    from lvs_dr.vrrp.speaker import Speaker
 
 log = logging.getLogger("lvs_dr.vrrp")
 
@@ -55,8 +56,9 @@ class _JsonFormatter(logging.Formatter):
 
 
 _USAGE = """usage: lvs-speaker [OPTION VALUE]...
+       lvs-speaker alive [OPTION VALUE]...
 
-Holds this node's VIPs by VRRPv3, as the agent tells it to.
+Holds this node's VIPs by VRRPv3, as the agent tells it to. `alive` asks the one that runs whether it hangs.
 
   --run-directory DIR     where the control socket is (default: /run/lvs-operator)
   --state-directory DIR   where the last configuration is kept (default: /var/lib/lvs-operator)
@@ -104,16 +106,24 @@ def options(arguments: Sequence[str]) -> Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run until SIGTERM or SIGINT; exit with 0, 1 when it cannot start, 2 for wrong usage."""
-    words = sys.argv[1:] if arguments is None else arguments
+    """Run until SIGTERM or SIGINT; exit with 0, 1 when it cannot start or does not answer, 2 for wrong usage."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    asking = words[:1] == ["alive"]
     if {"-h", "--help"} & set(words):
         sys.stdout.write(_USAGE)
         sys.exit(0)
     try:
-        given = options(words)
+        given = options(words[asking:])
     except ValueError as error:
         sys.stderr.write(f"{_USAGE}\nlvs-speaker: {error}\n")
         sys.exit(2)
+    control = os.path.join(given.run_directory, "speaker.sock")  # noqa: PTH118 - pathlib costs memory
+    if asking:
+        sys.exit(_say(answers(control)))
+    from lvs_dr.vrrp.address_writer import AddressWriter  # noqa: PLC0415 - a probe asks often, and needs none of it
+    from lvs_dr.vrrp.speaker import Speaker  # noqa: PLC0415
+    from lvs_dr.vrrp.undisturbed import settle  # noqa: PLC0415
+
     handler = _Stderr()
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(_JsonFormatter() if given.log_format == "json" else text)
@@ -122,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     speaker = Speaker(
         loop,
         AddressWriter(),
-        control=os.path.join(given.run_directory, "speaker.sock"),  # noqa: PTH118 - pathlib costs memory
+        control=control,
         kept_at=os.path.join(given.state_directory, "speaker.json"),  # noqa: PTH118
         stop_wait=given.stop_wait,
     )
@@ -144,6 +154,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
+def _say(trouble: str) -> int:
+    """Print why it does not answer, if it does not; returns the exit code."""
+    if trouble:
+        sys.stderr.write(f"lvs-speaker: {trouble}\n")
+    return 1 if trouble else 0
+
+
 def _lock(path: str) -> int:
     """Wait until no other speaker runs on the node: two would take and release each other's addresses."""
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -163,7 +180,7 @@ def _lock(path: str) -> int:
             return descriptor
 
 
-def _stop_on_signals(loop: EventLoop, speaker: Speaker) -> socket.socket:
+def _stop_on_signals(loop: EventLoop, speaker: "Speaker") -> socket.socket:
     """Turn signals into events of the loop; they come as long as what is returned is open."""
     reading, writing = socket.socketpair()
     for end in (reading, writing):

@@ -3,7 +3,8 @@
 From the agent: `{"kind": "configure", "configuration": {...}}` (whole, see `configuration`), `{"kind": "alive"}`,
 `{"kind": "state"}`, `{"kind": "announce"}`, `{"kind": "handOver", "vrid": 51, "family": 4}`. Each is answered by the
 state, or by `{"kind": "refused", "message": "..."}`; the state is also sent whenever it changes. Answers to `configure`
-and `state` name the configured addresses as well. `"id"` in a request, a string, comes back in its answer.
+and `state` name the configured addresses as well. From a probe: `{"kind": "ping"}`, answered by `{"kind": "pong"}`.
+`"id"` in a request, a string, comes back in its answer.
 """
 
 import json

@@ -79,10 +79,11 @@ class Speaker:
         """Bring the last configuration into force and listen to the agent. Raises OSError."""
         self.loop.read(self.writer.fileno(), self._written)
         self.writer.start()
+        # Listening first: who finds nobody may take the kept configuration away, and nobody follows it then.
+        self._control.open()
         found = kept.load(self._kept_at)
         if found is not None:
             self._configure(found, self.loop.clock())
-        self._control.open()
         self._check_timer.when = self.loop.clock() + _CHECK
 
     def stop(self, now: float) -> None:
@@ -166,8 +167,10 @@ class Speaker:
     # --- the agent ---
 
     def _request(self, request: Mapping[str, Any], now: float) -> Mapping[str, Any]:
-        self._agent_heard = now
         kind = request.get("kind")
+        if kind == "ping":  # a probe: no sign of life of the agent
+            return {"kind": "pong"}
+        self._agent_heard = now
         if self._agent_silent:
             self._agent_silent = False
             log.info("the agent is heard again")

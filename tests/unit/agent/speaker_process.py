@@ -106,6 +106,7 @@ class SpeakerProcess:
         self.directory = directory
         self.requests: list[Mapping[str, Any]] = []
         self.speaker: Speaker | None = None
+        self.started = 0.0
         self._thread: threading.Thread | None = None
         self._loop = EventLoop()
         self._todo: list[Callable[[], None]] = []
@@ -146,6 +147,7 @@ class SpeakerProcess:
             return handle(request, now)
 
         started._control._handle = noted
+        self.started = started._agent_heard
         started.open()
         self._thread = threading.Thread(target=self._loop.run, name="speaker", daemon=True)
         self._thread.start()
