@@ -34,6 +34,7 @@ TABLE: dict[str, Any] = {
 CHECK = {"tcp": {}, "intervalSeconds": 1, "timeoutSeconds": 1, "rise": 2, "fall": 3}
 DIRECTOR: dict[str, Any] = {
     "decided": True,
+    "requires": ["vrrp"],
     "director": {
         "group": "default",
         "internalAddresses": ["192.0.2.1"],
