@@ -15,6 +15,18 @@ VIP6 = "fd35::100"
 VIP_PORT = 8443
 NAMESPACE = "lvs-system"
 USER_KINDS = "virtualservices,realservers,directorgroups"
+CALM_GROUP: dict[str, Any] = {
+    "apiVersion": "lvs-operator.io/v1alpha1",
+    "kind": "DirectorGroup",
+    "metadata": {"name": "default"},
+    "spec": {
+        "nodeSelector": {"matchExpressions": [{"key": "lvs-operator.io/director", "operator": "Exists"}]},
+        # Seven kernels share the machine's processors: a node of the lab may not run for longer than three of the
+        # usual intervals, and its VIPs would move.
+        "vrrp": {"advertisementIntervalMilliseconds": 1000},
+    },
+}
+"""The default group, with directors that wait for each other longer than usual."""
 
 
 def wait_until(check: Callable[[], object], *, within: float, every: float = 0.1) -> None:
@@ -160,7 +172,8 @@ class Cluster:
         return found
 
     def active(self, name: str = "webdav") -> Node:
-        """Return the node of the Active director as status tells it."""
+        """Return the node of the Active director as status tells it, once there is one."""
+        wait_until(lambda: self.active_name(name), within=30)
         return self.nodes[self.active_name(name)]
 
     def holders(self, address: str = VIP, interface: str = "eth0") -> list[str]:
@@ -195,6 +208,7 @@ class Cluster:
         """Delete what users made and wait until no kernel holds anything of ours."""
         self.kubectl("delete", USER_KINDS, "--all", "--wait=false", "--ignore-not-found")
         wait_until(self.is_clean, within=60, every=0.3)
+        self.apply(CALM_GROUP)
 
     def is_clean(self) -> bool:
         """Tell whether no node has a VIP, an IPVS service or a guard route of ours."""
