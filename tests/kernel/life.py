@@ -34,37 +34,49 @@ LIMIT_SECONDS = 20.0
 class PlainSpeaker:
     """Implements `Speaker`: what it is told is kept on disk as the speaker keeps it, then done at once."""
 
-    def __init__(self, kernel: NodeKernel, state_directory: Path) -> None:
+    def __init__(self, door: KernelDoor, kernel: NodeKernel, state_directory: Path) -> None:
+        self._door = door
         self._kernel = kernel
-        self._kept = state_directory / KEPT_NAME
+        self._kept = str(state_directory / KEPT_NAME)
+        self._state = SpeakerState("", ())
+
+    async def look(self) -> None:
+        """Find what was kept, and what of it is on the interface."""
+        self._state = await self._door.call(self._found)
 
     async def assign(self, assignment: Assignment) -> SpeakerState:
         """Release, then take."""
-        if assignment.paused:
-            return self.state()
-        before = self.state()
+        if not assignment.paused:
+            self._state = await self._door.call(self._carry_out, assignment)
+        return self._state
+
+    def state(self) -> SpeakerState:
+        """Tell what was reached."""
+        return self._state
+
+    async def announce(self) -> None:
+        """Nobody listens."""
+
+    def _carry_out(self, assignment: Assignment) -> SpeakerState:
+        before = self._found()
         for address in sorted(frozenset(before.held) - assignment.addresses):
             self._do(AddressOp(Verb.DELETE, AddressKey(before.interface, address)))
         if assignment.interface:
-            kept.save(str(self._kept), configuration(assignment, assignment.addresses))
+            kept.save(self._kept, configuration(assignment, assignment.addresses))
         for address in sorted(assignment.addresses - frozenset(before.held)):
             config = AddressConfig(0, deprecated=":" in address)
             self._do(AddressOp(Verb.ADD, AddressKey(assignment.interface, address), config))
         if not assignment.interface:
-            self._kept.unlink(missing_ok=True)
-        return self.state()
+            Path(self._kept).unlink(missing_ok=True)
+        return self._found()
 
-    def state(self) -> SpeakerState:
-        """Tell what is kept, and what of it is on the interface."""
-        found = kept.load(str(self._kept))
+    def _found(self) -> SpeakerState:
+        found = kept.load(self._kept)
         if found is None:
             return SpeakerState("", ())
         known = frozenset(address for each in found.instances for address in each.machine.addresses)
         hosts = Present(self._kernel.interfaces()).hosts(found.interface)
         return SpeakerState(found.interface, tuple(sorted(known & hosts)), configured=known)
-
-    async def announce(self) -> None:
-        """Nobody listens."""
 
     def _do(self, op: AddressOp) -> None:
         failures = self._kernel.apply((op,))
@@ -81,9 +93,8 @@ class Life:
         self.ledger = LedgerFile(run_directory, kernel.boot_id())
         self.ledger.load()
         self.source = DesiredState(NODE, wake=lambda: None)
-        # Its kernel is one of its own, as of another process.
-        self._speakers = NodeKernel()
-        self.assigner = Assigner(PlainSpeaker(self._speakers, state_directory), wake=lambda: None)
+        self._speaker = PlainSpeaker(self.door, kernel, state_directory)
+        self.assigner = Assigner(self._speaker, wake=lambda: None)
         self.passes = NodePass(
             source=self.source,
             in_force=InForce(NODE),
@@ -106,6 +117,7 @@ class Life:
 
     async def settle(self) -> Seen:
         """Make passes until one changes nothing and the VIPs are where they belong. Raises TimeoutError."""
+        await self._speaker.look()
         working = asyncio.create_task(self.assigner.run())
         try:
             async with asyncio.timeout(LIMIT_SECONDS):
@@ -132,7 +144,6 @@ class Life:
     def end(self) -> None:
         """Let go of the sockets; the kernel stays as it is."""
         self.door.close()
-        self._speakers.close()
 
 
 def live(run_directory: Path, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec]) -> Seen:
