@@ -32,7 +32,7 @@ from lvs_dr.netlink.ipvs import (
 from lvs_dr.netlink.message import HEADER, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
 from lvs_dr.netlink.socket import CHUNK_BYTES, GenericNetlinkSocket
 from lvs_dr.netlink.transport import open_transport
-from lvs_dr.vrrp.messages import Assignment, Role, SpeakerState
+from lvs_dr.vrrp.messages import Assignment, SpeakerState
 
 PORT = 80
 WEIGHT = 100
@@ -74,7 +74,7 @@ class IdleSpeaker:
 
     def state(self) -> SpeakerState:
         """Hold nothing."""
-        return SpeakerState(Role.BACKUP, "", ())
+        return SpeakerState("", ())
 
     async def announce(self) -> None:
         """Hold nothing."""
