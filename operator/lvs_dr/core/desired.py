@@ -96,7 +96,7 @@ def desired(
     """
     if not spec.decided or spec.paused:
         return Desired(writable=False, held=held)
-    ours = _known_addresses(ledger) | held
+    ours = _known_addresses(ledger)
     refused = [address for address in spec.backend_addresses if address in reserved and address not in ours]
     backend = [address for address in spec.backend_addresses if address not in refused]
     refusals = [Refusal(Reason.RESERVED_ADDRESS, _reserved_text(one, reserved[one]), one) for one in refused]
