@@ -25,10 +25,14 @@ def restore_definitions(server: LocalControlPlane) -> None:
 def told(cluster: Cluster) -> dict[str, tuple[Any, Any]]:
     """Return the VIPs that each node is told to hold and to carry."""
     specs = {name: (cluster.get("LVSNode", name) or {}).get("spec", {}) for name in NODES}
-    return {
-        name: (((spec.get("director") or {}).get("vrrp") or {}).get("routers"), spec.get("backendAddresses"))
-        for name, spec in specs.items()
-    }
+    return {name: (_announced(spec), spec.get("backendAddresses")) for name, spec in specs.items()}
+
+
+def _announced(spec: dict[str, Any]) -> list[str] | None:
+    director = spec.get("director")
+    if director is None:
+        return None
+    return [each for router in director.get("vrrp", {}).get("routers", []) for each in router["addresses"]]
 
 
 def ended(controller: Controller) -> bool:
