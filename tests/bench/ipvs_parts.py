@@ -10,6 +10,7 @@ from pathlib import Path
 from lvs_dr.agent.assigner import Assigner
 from lvs_dr.agent.desired import DesiredState
 from lvs_dr.agent.door import KernelDoor
+from lvs_dr.agent.health.checkers import Checkers
 from lvs_dr.agent.health.prober import Prober
 from lvs_dr.agent.inforce import InForce
 from lvs_dr.agent.kernel.node import NodeKernel
@@ -95,7 +96,7 @@ class Node:
             door=self.door,
             ledger=self.ledger,
             assigner=Assigner(IdleSpeaker(), wake=lambda: None),
-            prober=Prober(changed=lambda: None),
+            prober=Prober(changed=lambda: None, check=Checkers()),
         )
         self._apply = self._kernel.apply
         self._kernel.apply = self._counted  # type: ignore[method-assign]

@@ -12,6 +12,7 @@ from lvs_dr.agent.admission import Present
 from lvs_dr.agent.assigner import Assigner
 from lvs_dr.agent.desired import DesiredState
 from lvs_dr.agent.door import KernelDoor
+from lvs_dr.agent.health.checkers import Checkers
 from lvs_dr.agent.health.prober import Prober
 from lvs_dr.agent.inforce import InForce
 from lvs_dr.agent.kernel.node import NodeKernel
@@ -101,7 +102,7 @@ class Life:
             door=self.door,
             ledger=self.ledger,
             assigner=self.assigner,
-            prober=Prober(changed=lambda: None),
+            prober=Prober(changed=lambda: None, check=Checkers()),
         )
         self._generation = 0
 

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from msgspec import structs
 
@@ -15,8 +16,8 @@ from lvs_dr.agent.desired import DesiredState
 from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.facts import MAXIMUM_PROBLEMS, TableReports, problem, status
 from lvs_dr.agent.groupwatch import GroupWatch
-from lvs_dr.agent.health import tcp
-from lvs_dr.agent.health.prober import Connect, Prober
+from lvs_dr.agent.health.checkers import SCRIPTS, Checkers
+from lvs_dr.agent.health.prober import Check, Prober
 from lvs_dr.agent.inforce import Force, InForce
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.lease import LeaseKeeper
@@ -53,7 +54,8 @@ class Settings:
     poll: float = POLL_SECONDS
     watch_idle: float = 70.0
     report_gap: float = LEAST_GAP_SECONDS
-    connect: Connect = field(default=tcp.check)
+    check_scripts: Path = SCRIPTS
+    check: Check | None = None  # None: real checks
 
 
 class Agent:
@@ -83,7 +85,9 @@ class Agent:
         self.source = DesiredState(settings.node, wake=self.wake)
         self._tables = GroupWatch(client, self.source, idle=settings.watch_idle)
         self.in_force = InForce(settings.node)
-        self.prober = Prober(changed=self.wake, counted=self._checked, connect=settings.connect)
+        self.prober = Prober(
+            changed=self.wake, counted=self._checked, check=settings.check or Checkers(settings.check_scripts)
+        )
         self.assigner = Assigner(speaker, wake=self.wake)
         self.node_pass = NodePass(
             source=self.source,
@@ -266,6 +270,8 @@ class Agent:
         gauge("lvs_agent_passes", lambda: self.loop.passes)
         gauge("lvs_agent_pass_seconds", lambda: self.loop.seconds)
         gauge("lvs_agent_repairs", self.repairs)
+        gauge("lvs_agent_checks_late_total", lambda: self.prober.late)
+        gauge("lvs_agent_checks_broken_total", lambda: self.prober.broken)
         gauge("lvs_agent_held_addresses", lambda: len(self.assigner.state.held))
         gauge("lvs_agent_watch_restarts", self._restarts)
 

@@ -167,7 +167,7 @@ def _table_report(
         poor = list(_not_well(table, outcomes))
         about += poor
         total = len(table.destinations)
-        down = {one.real_server for one in poor}
+        down = {one.real_server for one in poor if not one.serves}
         healthy = sum(1 for one in table.destinations if one.weight > 0 and one.real_server not in down)
     elif name not in facts.programmed and not about:
         return None
@@ -207,14 +207,40 @@ def _not_well(table: DirectorTableSpec, outcomes: Outcomes) -> Iterable[TableExc
         return
     ports = check_ports(table)
     for entry in table.destinations:
-        found = [(port, outcomes(CheckKey(entry.address, port, table.health_check))) for port in ports]
-        failed = [(port, outcome) for port, outcome in found if outcome.health is Health.DOWN]
-        if failed:
-            text = "; ".join(f"port {port}: {outcome.message or 'check failed'}" for port, outcome in failed)
-            yield _about(entry, Reason.CHECK_FAILED, text)
-        elif any(outcome.health is Health.UNKNOWN for _, outcome in found):
-            yield _about(entry, Reason.CHECKING, "no check has ended yet")
+        found = [(port, outcomes(CheckKey(entry.checked_at, port, table.health_check))) for port in ports]
+        exception = _first_wrong(entry, found)
+        if exception is not None:
+            yield exception
 
 
-def _about(entry: TableDestination, reason: Reason, text: str) -> TableException:
-    return TableException(reason, cut(f"{entry.address} {text}"), entry.real_server)
+def _first_wrong(entry: TableDestination, found: Sequence[tuple[int, Outcome]]) -> TableException | None:
+    """Return what is wrong with a real server: what takes it out first, then what is not known."""
+    failed = [(port, one) for port, one in found if one.health is Health.DOWN]
+    if failed:
+        texts = (one.message or "check failed" for _, one in failed)
+        return _about(entry, Reason.CHECK_FAILED, [port for port, _ in failed], texts, failed[0][1])
+    broken = [(port, one) for port, one in found if one.trouble]
+    unknown = any(one.health is Health.UNKNOWN for _, one in found)
+    if broken:
+        state = "it does not enter" if unknown else "it goes on as it was"
+        texts = (f"cannot be checked ({state}): {one.trouble}" for _, one in broken)
+        return _about(entry, Reason.CHECK_BROKEN, [port for port, _ in broken], texts, broken[0][1], serves=not unknown)
+    if unknown:
+        return TableException(Reason.CHECKING, f"{entry.address} no check has ended yet", entry.real_server)
+    return None
+
+
+def _about(
+    entry: TableDestination,
+    reason: Reason,
+    ports: Iterable[int],
+    texts: Iterable[str],
+    first: Outcome,
+    *,
+    serves: bool = False,
+) -> TableException:
+    at = f" (checked at {entry.check_address})" if entry.check_address else ""
+    told = "; ".join(f"port {port}: {text}" if port else text for port, text in zip(ports, texts, strict=True))
+    return TableException(
+        reason, cut(f"{entry.address}{at} {told}"), entry.real_server, serves, first.since, first.milliseconds
+    )

@@ -57,6 +57,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--api-server", default="", help="URL of the API server (default: the cluster's own)")
     run.add_argument("--token-file", default="", help="bearer token (default: the pod's)")
     run.add_argument("--ca-file", default="", help="CA of the API server (default: the pod's)")
+    run.add_argument(
+        "--check-scripts",
+        type=Path,
+        default=Path("/etc/lvs-operator/check-scripts"),
+        help="directory of the scripts that health checks of kind exec may name",
+    )
     cleanup = commands.add_parser(
         "cleanup", parents=[common, serving], help="remove everything of ours from this node; stop the agent first"
     )

@@ -11,7 +11,9 @@ from lvs_dr.vrrp.packet import PacketRefusal
 
 METRICS: Final[Mapping[str, Kind]] = {
     "lvs_agent_checks_total": ("counter", "Health checks made."),
-    "lvs_agent_checks_failed_total": ("counter", "Health checks that failed."),
+    "lvs_agent_checks_failed_total": ("counter", "Health checks that failed or could not be made."),
+    "lvs_agent_checks_broken_total": ("counter", "Health checks that could not be made."),
+    "lvs_agent_checks_late_total": ("counter", "Health checks that started late by a tenth of their interval or more."),
     "lvs_agent_report_writes_total": ("counter", "Writes of LVSNode.status."),
     "lvs_agent_passes": ("gauge", "Passes made."),
     "lvs_agent_pass_seconds": ("gauge", "Seconds spent in passes."),

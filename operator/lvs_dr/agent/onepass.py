@@ -98,6 +98,7 @@ class NodePass:
             spec = structs.replace(spec, decided=False)
         around = await self._look_around(spec, deep=deep)
         self._interface = director_interface(spec.director, around.interfaces, self._interface) if spec.director else ""
+        self._prober.use_addresses(tuple(each for one in around.interfaces for each in one.addresses))
         if force is None:
             return Seen(wanted, None, around)
         inherited = self._succession.follow(force.tables, force.versions, self._clock())

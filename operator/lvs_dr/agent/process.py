@@ -79,6 +79,7 @@ async def _run(options: argparse.Namespace, api: ApiSettings, lock: HostLock) ->
         version=version(),
         boot_id=boot_id,
         identity=f"{options.node_name}_{boot_id[:8]}_{os.getpid()}",
+        check_scripts=options.check_scripts,
     )
     async with ApiClient(api) as client:
         agent = Agent(

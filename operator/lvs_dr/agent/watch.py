@@ -20,6 +20,7 @@ from lvs_dr.core.table import (
     FEATURE_ANY_PORT,
     FEATURE_FIREWALL_MARK,
     FEATURE_FORWARDING,
+    FEATURE_HEALTH_CHECKS,
     FEATURE_SERVICE_OPTIONS,
 )
 
@@ -36,6 +37,7 @@ KNOWN_FEATURES: frozenset[str] = frozenset(  # what `requires` may name
         FEATURE_FIREWALL_MARK,
         FEATURE_ANY_PORT,
         FEATURE_SERVICE_OPTIONS,
+        FEATURE_HEALTH_CHECKS,
         FEATURE_IPVS_SETTINGS,
         FEATURE_TUNNELS,
         FEATURE_VRRP,

@@ -16,6 +16,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from lvs_dr.api import kinds, models
+from lvs_dr.api.checks import health_check
 from lvs_dr.api.models import DirectorGroupSpec, RealServerSpec, VirtualServiceSpec
 from lvs_dr.api.models.selector import LabelSelector
 from lvs_dr.api.models.vrrp import DirectorVrrp
@@ -23,7 +24,6 @@ from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import (
     ConnectionLimits,
     DirectorGroup,
-    HealthCheck,
     InterfaceChoice,
     Invalid,
     IpvsSettings,
@@ -81,7 +81,7 @@ def virtual_service(body: Body) -> VirtualService | Invalid:
         ports=_ports(spec),
         scheduler=spec.scheduler,
         selector=_selector(spec.real_servers.selector),
-        health_check=None if check is None else _health_check(check),
+        health_check=None if check is None else health_check(check),
         on_failure=spec.on_failure,
         firewall_mark=spec.firewall_mark or 0,
         scheduler_flags=tuple(sorted(set(spec.scheduler_flags))),
@@ -129,16 +129,6 @@ def _override(override: models.RealServerOverride) -> Override:
     )
 
 
-def _health_check(check: models.HealthCheck) -> HealthCheck:
-    return HealthCheck(
-        interval_seconds=check.interval_seconds,
-        timeout_seconds=check.timeout_seconds,
-        rise=check.rise,
-        fall=check.fall,
-        port=(check.tcp.port if check.tcp is not None else None) or 0,
-    )
-
-
 def real_server(body: Body) -> RealServer | Invalid:
     """Parse a RealServer. An IPv4 address comes before an IPv6 one."""
     meta = metadata(body)
@@ -152,6 +142,7 @@ def real_server(body: Body) -> RealServer | Invalid:
         weight=spec.weight,
         state=spec.state,
         limits=_limits(spec.connection_limits) or ConnectionLimits(),
+        check_address=spec.check_address or "",
     )
 
 

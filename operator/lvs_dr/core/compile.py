@@ -35,12 +35,11 @@ from lvs_dr.core.table import (
     FEATURE_ANY_PORT,
     FEATURE_FIREWALL_MARK,
     FEATURE_FORWARDING,
+    FEATURE_HEALTH_CHECKS,
     FEATURE_SERVICE_OPTIONS,
     DirectorTableSpec,
-    TableHealthCheck,
     TablePersistence,
     TablePort,
-    TcpCheck,
 )
 from lvs_dr.core.virtual_routers import router_of, vrrp
 from lvs_dr.core.weights import as_scheduled
@@ -87,7 +86,7 @@ def _table(service: VirtualService, roll: Roll) -> DirectorTableSpec:
         on_failure=service.on_failure,
         destinations=roll.destinations,
         pending=roll.pending,
-        health_check=_health_check(service),
+        health_check=service.health_check,
         firewall_mark=service.firewall_mark,
         scheduler_flags=service.scheduler_flags,
         persistence=None
@@ -107,7 +106,9 @@ def required(table: DirectorTableSpec) -> tuple[str, ...]:
     A plain table requires nothing, so that agents of any version serve it.
     """
     entries = (*table.destinations, *table.pending)
-    checked = table.health_check.tcp.port if table.health_check is not None else 0
+    check = table.health_check
+    checked = check.port if check is not None else 0
+    plain_addresses = not any(each.check_address for each in entries)
     options = (
         table.scheduler_flags,
         table.persistence,
@@ -121,6 +122,7 @@ def required(table: DirectorTableSpec) -> tuple[str, ...]:
         (FEATURE_FIREWALL_MARK, table.firewall_mark),
         (FEATURE_ANY_PORT, any(each.port == 0 for each in table.ports)),
         (FEATURE_SERVICE_OPTIONS, any(options)),
+        (FEATURE_HEALTH_CHECKS, check is not None and not (check.is_plain and plain_addresses)),
     )
     return tuple(sorted(name for name, used in needed if used))
 
@@ -169,19 +171,6 @@ def _decided(
 def _roll(world: World, service: VirtualService, address: str, group: str, own: TableRecord | None) -> Roll:
     ctx = resolve.context(world, service, address, group, own)
     return members(ctx, selected(world, service))
-
-
-def _health_check(service: VirtualService) -> TableHealthCheck | None:
-    check = service.health_check
-    if check is None:
-        return None
-    return TableHealthCheck(
-        tcp=TcpCheck(port=check.port),
-        interval_seconds=check.interval_seconds,
-        timeout_seconds=check.timeout_seconds,
-        rise=check.rise,
-        fall=check.fall,
-    )
 
 
 def compile_node(world: World, name: str) -> LVSNodeSpec | None:

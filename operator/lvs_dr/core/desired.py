@@ -157,8 +157,8 @@ def in_service(tables: Iterable[DirectorTableSpec], actual: KernelState) -> froz
         for entry in (*table.destinations, *table.pending):
             for one in services:
                 config = actual.destinations.group(one.service).get((entry.address, one.target_port))
-                if config is not None and config.weight > 0:
-                    found.add(CheckKey(entry.address, one.check_port, table.health_check))
+                if config is not None and config.weight > 0 and one.check_port is not None:
+                    found.add(CheckKey(entry.checked_at, one.check_port, table.health_check))
     return frozenset(found)
 
 

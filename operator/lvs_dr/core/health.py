@@ -2,7 +2,7 @@
 
 One machine runs per `CheckKey`; equal checks of several services share it. A first result decides at once,
 later ones need `rise` successes or `fall` failures in a row. What the kernel already serves starts as up, so
-that the restart of an agent withdraws nothing.
+that the restart of an agent withdraws nothing. A check that could not be made is no result: the state stays.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from lvs_dr.core.checks import TableHealthCheck
 from lvs_dr.core.ipvs_table import check_ports
-from lvs_dr.core.table import DirectorTableSpec, TableHealthCheck
+from lvs_dr.core.table import DirectorTableSpec
 
 
 class Health(StrEnum):
@@ -24,10 +25,10 @@ class Health(StrEnum):
 
 
 class CheckKey(NamedTuple):
-    """What is checked, and how: a port of a real server's own address."""
+    """What is checked, and how: a port of a real server's address."""
 
     address: str
-    port: int
+    port: int  # 0: the check knows no ports
     check: TableHealthCheck
 
 
@@ -58,6 +59,11 @@ def step(state: CheckState, check: TableHealthCheck, *, success: bool) -> CheckS
     return CheckState(verdict) if against >= needed else CheckState(state.health, against)
 
 
+def pause(state: CheckState, check: TableHealthCheck) -> int:
+    """Return the seconds from the start of a check to the next: fewer, if so set, while the verdict is in doubt."""
+    return (check.fast_interval_seconds if state.against else 0) or check.interval_seconds
+
+
 def check_keys(table: DirectorTableSpec) -> tuple[CheckKey, ...]:
     """Return the checks a table asks for: each port of each destination; none without a health check."""
     check = table.health_check
@@ -65,7 +71,7 @@ def check_keys(table: DirectorTableSpec) -> tuple[CheckKey, ...]:
         return ()
     ports = check_ports(table)
     return tuple(
-        CheckKey(entry.address, port, check) for entry in (*table.destinations, *table.pending) for port in ports
+        CheckKey(entry.checked_at, port, check) for entry in (*table.destinations, *table.pending) for port in ports
     )
 
 

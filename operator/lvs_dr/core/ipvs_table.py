@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from lvs_dr.core.checks import TableHealthCheck
 from lvs_dr.core.kernel import (
     DestinationConfig,
     Forwarding,
@@ -50,7 +51,7 @@ class Served(NamedTuple):
 
     service: ServiceKey
     target_port: int  # of its destinations; 0 with a firewall mark or any port: the client's own
-    check_port: int  # on the real server; 0 = nothing that could be connected to
+    check_port: int | None  # on the real server; 0 = the check knows no ports, None = nothing could be asked
     text: str  # in words: "port 443/TCP"
 
 
@@ -60,27 +61,30 @@ def family(address: str) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _served(address: str, mark: int, ports: tuple[tuple[int, Protocol, int], ...], check: int) -> tuple[Served, ...]:
+def _served(
+    address: str, mark: int, ports: tuple[tuple[int, Protocol, int], ...], check: TableHealthCheck | None
+) -> tuple[Served, ...]:
     if mark:
-        return (Served(ServiceKey("", 0, 0, mark, family(address)), 0, check, f"firewall mark {mark}"),)
+        asked = check.port_for(0) if check is not None else None
+        return (Served(ServiceKey("", 0, 0, mark, family(address)), 0, asked, f"firewall mark {mark}"),)
     found = []
     for port, protocol, target in ports:
         key = ServiceKey(address, port, PROTOCOL_NUMBERS[protocol], 0, family(address))
         to = target or port
-        found.append(Served(key, to, check or to, f"port {port}/{protocol}" if port else f"any {protocol} port"))
+        asked = check.port_for(to) if check is not None else None
+        found.append(Served(key, to, asked, f"port {port}/{protocol}" if port else f"any {protocol} port"))
     return tuple(found)
 
 
 def served(table: DirectorTableSpec) -> tuple[Served, ...]:
     """Return the IPVS services of a table: one for its firewall mark, or one for each port."""
-    check = table.health_check.tcp.port if table.health_check is not None else 0
     ports = tuple((one.port, one.protocol, one.target_port) for one in table.ports)
-    return _served(table.address, table.firewall_mark, ports, check)
+    return _served(table.address, table.firewall_mark, ports, table.health_check)
 
 
 def check_ports(table: DirectorTableSpec) -> tuple[int, ...]:
-    """Return the ports of a real server that the table's check connects to, sorted."""
-    return tuple(sorted({one.check_port for one in served(table)} - {0}))
+    """Return the ports of a real server that the table's check asks, sorted; 0: the check knows no ports."""
+    return tuple(sorted({one.check_port for one in served(table) if one.check_port is not None}))
 
 
 def service_config(table: DirectorTableSpec) -> ServiceConfig:

@@ -206,6 +206,12 @@ class TableException(Struct, frozen=True, rename="camel", omit_defaults=True):
     real_server: Annotated[str, Meta(max_length=253, description="RealServer it is about; empty: the whole table.")] = (
         ""
     )
+    serves: Annotated[bool, Meta(description="The real server gets connections all the same.")] = False
+    since: Annotated[str, Meta(max_length=40, description="Since when it is so (RFC 3339), where that is known.")] = ""
+    check_milliseconds: Annotated[
+        int,
+        Meta(ge=0, description="Milliseconds that the check took which told it; 0: none did, or less than one."),
+    ] = 0
 
 
 class TableReport(Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from lvs_dr.core.checks import TableHealthCheck
+
 
 class Key(NamedTuple):
     """Name of a namespaced object."""
@@ -111,16 +113,6 @@ class Port(Struct, frozen=True, order=True):
     target_port: int = 0  # real server's port, Masquerade only; 0 = the same
 
 
-class HealthCheck(Struct, frozen=True):
-    """How destinations are checked. A TCP connect to RIP:port is the one kind so far."""
-
-    interval_seconds: int = 2
-    timeout_seconds: int = 1
-    rise: int = 2
-    fall: int = 3
-    port: int = 0  # 0 = the service's own (its target port)
-
-
 class Tunnel(Struct, frozen=True):
     """How packets are encapsulated on their way to a real server."""
 
@@ -163,7 +155,7 @@ class VirtualService(Struct, frozen=True):
     ports: tuple[Port, ...]  # empty with a firewall mark
     scheduler: str
     selector: Selector
-    health_check: HealthCheck | None
+    health_check: TableHealthCheck | None  # compiled as it is
     on_failure: OnFailure
     firewall_mark: int = 0  # 0 = none: the ports say which packets
     scheduler_flags: tuple[str, ...] = ()  # sh-fallback, sh-port, mh-fallback, mh-port; sorted
@@ -184,6 +176,7 @@ class RealServer(Struct, frozen=True):
     weight: int
     state: RealServerState
     limits: ConnectionLimits = ConnectionLimits()
+    check_address: str = ""  # "" = it is checked at the address that directors send to
 
 
 class InterfaceChoice(Struct, frozen=True):

@@ -161,8 +161,8 @@ def _health_in(world: World, key: Key, table: TableRecord, *, was_healthy: bool)
     exception = seen.unwell.get(key.name)
     if exception is not None:
         text = f"{table.key}, by director {active.node}: {exception.message or exception.reason}"
-        if exception.reason == Reason.CHECKING:
-            return unknown(Reason.CHECKING, text)
+        if exception.reason in (Reason.CHECKING, Reason.CHECK_BROKEN):
+            return unknown(reason_of(exception.reason), text)
         return wrong(reason_of(exception.reason), text)
     if table.spec.health_check is None:
         return unknown(Reason.NOT_CHECKED, f"{table.key} has no healthCheck: it counts as healthy")

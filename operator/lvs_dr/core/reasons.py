@@ -72,6 +72,7 @@ class Reason(StrEnum):
     NOT_CHECKED = "NotChecked"
     CHECKING = "Checking"
     CHECK_FAILED = "CheckFailed"
+    CHECK_BROKEN = "CheckBroken"
     NO_HEALTHY_REAL_SERVER = "NoHealthyRealServer"
     MAINTENANCE = "Maintenance"
     NOT_SELECTED = "NotSelected"

@@ -176,6 +176,7 @@ def _destination(ctx: Context, real_server: RealServer, known: TableDestination 
         tunnel=tunnel,
         upper=limits.upper,
         lower=limits.lower,
+        check_address=real_server.check_address,
     )
 
 

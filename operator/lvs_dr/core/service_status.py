@@ -211,6 +211,8 @@ def _balance(subject: Subject, active: View) -> Finding:
     text = f"{healthy} of {total} real servers {checked}"
     if ailing:
         text += f"; not {ailing}"
+    if unsure := _serving_unchecked(subject, active):
+        text += f"; unsure of {unsure}"
     if healthy == 0:
         return wrong(Reason.NO_HEALTHY_REAL_SERVER, text)
     return well(Reason.SERVING, text + _dissent(subject, healthy))
@@ -223,13 +225,20 @@ def _ailing(subject: Subject, active: View) -> str:
     names = {each.real_server for each in subject.table.spec.destinations}
     for member in subject.decision.members:
         name = member.real_server.name
-        if name in unwell and name in names:
+        if name in unwell and name in names and not unwell[name].serves:
             found.append(_detail(name, unwell[name].reason, unwell[name].message))
         elif not entered(member):
             found.append(_detail(name, member.verdict.reason.value, member.verdict.message))
         elif member.verdict.reason is Reason.MAINTENANCE:
             found.append(f"{name} (Maintenance)")
     return listed(found, NAMED)
+
+
+def _serving_unchecked(subject: Subject, active: View) -> str:
+    """Name the real servers that count although their checks cannot be made, three at most, each with why."""
+    names = {each.real_server for each in subject.table.spec.destinations}
+    found = [each for name, each in active.unwell.items() if each.serves and name in names]
+    return listed([_detail(each.real_server, each.reason, each.message) for each in found], NAMED)
 
 
 def _detail(name: str, reason: str, message: str) -> str:

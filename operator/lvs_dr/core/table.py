@@ -8,7 +8,10 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from lvs_dr.core.checks import TableHealthCheck, TcpCheck
 from lvs_dr.core.objects import ForwardingMethod, OnFailure, Protocol, TunnelChecksum, TunnelType
+
+__all__ = ["TableHealthCheck", "TcpCheck"]  # parts of the table that stand in a module of their own
 
 MAXIMUM_DESTINATIONS = 1024
 MAXIMUM_PORTS = 32
@@ -22,6 +25,7 @@ FEATURE_FORWARDING = "forwarding-methods"  # destinations name a forwarding meth
 FEATURE_FIREWALL_MARK = "firewall-mark"
 FEATURE_ANY_PORT = "any-port"
 FEATURE_SERVICE_OPTIONS = "service-options"  # flags, persistence, one-packet, limits, target ports, check ports
+FEATURE_HEALTH_CHECKS = "health-checks"  # other checks than a TCP connect, and other settings of it than its port
 
 
 class TablePort(Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -32,28 +36,6 @@ class TablePort(Struct, frozen=True, rename="camel", omit_defaults=True):
     target_port: Annotated[
         int, Meta(ge=0, le=65535, description="Port of the real servers (Masquerade only); 0: the same as port.")
     ] = 0
-
-
-class TcpCheck(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """A TCP connect to the destination's address and port."""
-
-    port: Annotated[
-        int, Meta(ge=0, le=65535, description="Port to connect to; 0: the service's own on the real server.")
-    ] = 0
-
-
-class TableHealthCheck(Struct, frozen=True, rename="camel"):
-    """How the directors check each port of each destination."""
-
-    tcp: Annotated[
-        TcpCheck, Meta(description="Connect by TCP to the real server's own address and the service's port.")
-    ]
-    interval_seconds: Annotated[
-        int, Meta(ge=1, le=3600, description="Seconds from the start of one check to the next.")
-    ]
-    timeout_seconds: Annotated[int, Meta(ge=1, le=3600, description="Seconds after which a check counts as failed.")]
-    rise: Annotated[int, Meta(ge=1, le=100, description="Successes in a row that bring a failed destination back.")]
-    fall: Annotated[int, Meta(ge=1, le=100, description="Failures in a row that take a destination out.")]
 
 
 class TableTunnel(Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -97,6 +79,14 @@ class TableDestination(Struct, frozen=True, rename="camel", omit_defaults=True):
     lower: Annotated[
         int, Meta(ge=0, le=4294967295, description="Connections below which it gets new ones again; 0: 3/4 of upper.")
     ] = 0
+    check_address: Annotated[
+        str, Meta(max_length=45, description="Address that is checked in its place; empty: its own.")
+    ] = ""
+
+    @property
+    def checked_at(self) -> str:
+        """The address that health checks ask."""
+        return self.check_address or self.address
 
 
 class DirectorTableSpec(Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -4,7 +4,7 @@ A node has thousands of entries and one change touches few of them: tables are t
 others ask for is the same objects as before.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
@@ -36,16 +36,16 @@ def table_entries(table: DirectorTableSpec, services: Iterable[Served], health: 
     config, note = service_config(table), ServiceNote(table.address, table.quiesce_seconds)
     keys = [one.service for one in services]
     check = table.health_check
-    checked = (entry.address for entry in (*table.destinations, *table.pending)) if check is not None else ()
+    checked = (entry.checked_at for entry in (*table.destinations, *table.pending)) if check is not None else ()
     found = TableEntries(dict.fromkeys(keys, config), {}, dict.fromkeys(keys, note), {}, {}, {}, frozenset(checked))
     configs = [destination_config(entry) for entry in table.destinations]
     pending = [destination_config(entry) for entry in table.pending]
     for one in services:
-        group = _group(table, one, zip(_places(one, table.destinations), configs, strict=True), health)
+        group = _group(table, one, _asked(one, table.destinations, configs), health)
         awaited = frozenset(group.waiting)
         uncertain = awaited
         if pending:
-            entering = _group(table, one, zip(_places(one, table.pending), pending, strict=True), health)
+            entering = _group(table, one, _asked(one, table.pending, pending), health)
             group.wanted.update(entering.wanted)
             group.failed.extend(entering.failed)
             uncertain = awaited.union(entering.wanted)
@@ -61,8 +61,13 @@ def table_entries(table: DirectorTableSpec, services: Iterable[Served], health: 
     return found
 
 
-def _places(one: Served, entries: Iterable[TableDestination]) -> Iterable[Place]:
-    return zip((entry.address for entry in entries), repeat(one.target_port))
+_Asked = tuple[Place, DestinationConfig, str]
+"""A destination, how it is set, and the address that is checked."""
+
+
+def _asked(one: Served, entries: Sequence[TableDestination], configs: Iterable[DestinationConfig]) -> Iterable[_Asked]:
+    places = zip((entry.address for entry in entries), repeat(one.target_port))
+    return zip(places, configs, (entry.checked_at for entry in entries), strict=True)
 
 
 class _Group(NamedTuple):
@@ -73,16 +78,14 @@ class _Group(NamedTuple):
     failed: list[Place]
 
 
-def _group(
-    table: DirectorTableSpec, one: Served, entries: Iterable[tuple[Place, DestinationConfig]], health: HealthView
-) -> _Group:
+def _group(table: DirectorTableSpec, one: Served, entries: Iterable[_Asked], health: HealthView) -> _Group:
     """Return destinations as healthy as they are."""
     check = table.health_check
-    if check is None or not one.check_port:
-        return _Group(dict(entries), [], [])
+    if check is None or one.check_port is None:
+        return _Group({place: setting for place, setting, _ in entries}, [], [])
     found = _Group({}, [], [])
-    for place, setting in entries:
-        verdict = health.get(CheckKey(place[0], one.check_port, check), Health.UNKNOWN)
+    for place, setting, address in entries:
+        verdict = health.get(CheckKey(address, one.check_port, check), Health.UNKNOWN)
         if verdict is Health.UP:
             found.wanted[place] = setting
         elif verdict is Health.UNKNOWN:

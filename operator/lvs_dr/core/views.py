@@ -84,5 +84,9 @@ def healthy(table: TableRecord, seen: View | None) -> int:
     destinations = table.spec.destinations
     if seen.current and not seen.report.cut:
         unwell = seen.unwell
-        return sum(1 for each in destinations if each.weight > 0 and each.real_server not in unwell)
+        return sum(
+            1
+            for each in destinations
+            if each.weight > 0 and ((found := unwell.get(each.real_server)) is None or found.serves)
+        )
     return min(seen.report.healthy, sum(1 for each in destinations if each.weight > 0))

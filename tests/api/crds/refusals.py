@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from lvs_dr.api import kinds
 from lvs_dr.api.models import (
+    checks,
     combinations,
     director_group,
     forwarding,
@@ -104,7 +105,11 @@ def _misspelt(name: str, field: str, **changes: Any) -> Refusal:
     return _service(name, said, client=client, parsed=False, **changes)
 
 
-_NO_TCP = health_check.NO_CHECK
+def _check(name: str, field: str, value: str, message: str, check: Any) -> Refusal:
+    return _service(name, f'spec.healthCheck.{field}: {INVALID}"{value}": {message}', healthCheck=check)
+
+
+_NO_CHECK = health_check.wrong_number(0)
 _EXPRESSIONS = "SELECTOR.matchExpressions[0]"
 
 ADDRESSES = [
@@ -177,11 +182,11 @@ PORTS = [
 ]
 
 CHECKS = [
-    _service("empty-check", f"spec.healthCheck: {INVALID}{_NO_TCP}", healthCheck={}),
+    _service("empty-check", f"spec.healthCheck: {INVALID}{_NO_CHECK}", healthCheck={}),
     _service(
         "bare-tcp",
         f'spec.healthCheck.tcp: {INVALID}"null": spec.healthCheck.tcp in body must be of type object: "null"',
-        client=f"spec.healthCheck: {INVALID}{_NO_TCP}",
+        client=f"spec.healthCheck: {INVALID}{_NO_CHECK}",
         healthCheck={"tcp": None},
     ),
     _misspelt("tcp-with-unknown-setting", "spec.healthCheck.tcp.prot", healthCheck={"tcp": {"prot": 80}}),
@@ -190,10 +195,95 @@ CHECKS = [
         _range("spec.healthCheck.tcp.port", 0, "greater than or equal to 1"),
         healthCheck={"tcp": {"port": 0}},
     ),
-    _misspelt("check-of-later", "spec.healthCheck.http", healthCheck={"tcp": {}, "http": {}}),
+    _misspelt("check-of-later", "spec.healthCheck.smtp", healthCheck={"tcp": {}, "smtp": {}}),
+    _service(
+        "two-checks",
+        f"spec.healthCheck: {INVALID}{health_check.wrong_number(2)}",
+        healthCheck={"tcp": {}, "http": {}},
+    ),
+    _service(
+        "all-checks",
+        f"spec.healthCheck: {INVALID}{health_check.wrong_number(8)}",
+        healthCheck=dict.fromkeys(("tcp", "http", "https", "ping", "grpc"), {})
+        | {"dns": {"name": "."}, "udp": {"send": "x"}, "exec": {"name": "x"}},
+    ),
+    _check("path-with-space", "http.path", "/a b", checks.BAD_PATH, {"http": {"path": "/a b"}}),
+    _check("path-of-two-lines", "http.path", "/\\r\\nX: y", checks.BAD_PATH, {"http": {"path": "/\r\nX: y"}}),
+    _check("host-with-path", "http.host", "a/b", checks.BAD_HOST, {"http": {"host": "a/b"}}),
+    _check(
+        "own-header",
+        "http.headers[0].name",
+        "HOST",
+        checks.OWN_HEADER,
+        {"http": {"headers": [{"name": "HOST", "value": "x"}]}},
+    ),
+    _check(
+        "header-of-two-lines",
+        "http.headers[0].value",
+        "a\\nb",
+        checks.BAD_HEADER_VALUE,
+        {"http": {"headers": [{"name": "X", "value": "a\nb"}]}},
+    ),
+    _check("status-600", "http.expectedStatuses[0]", "600", checks.BAD_STATUS, {"http": {"expectedStatuses": ["600"]}}),
+    _service(
+        "statuses-backwards",
+        f'spec.healthCheck.http.expectedStatuses: {INVALID}["299-200"]: {checks.BAD_STATUS}',
+        healthCheck={"http": {"expectedStatuses": ["299-200"]}},
+    ),
+    _service(
+        "body-of-head",
+        f"spec.healthCheck.https.bodyContains: {INVALID}{checks.HEAD_HAS_NO_BODY}",
+        healthCheck={"https": {"method": "HEAD", "bodyContains": "ok"}},
+    ),
+    _service(
+        "effective-method",
+        _unsupported("spec.healthCheck.http.method", "POST", ["GET", "HEAD", "OPTIONS"]),
+        healthCheck={"http": {"method": "POST"}},
+    ),
+    _check("no-certificate", "https.tls.caBundle", "x", checks.BAD_CERTIFICATE, {"https": {"tls": {"caBundle": "x"}}}),
+    _check("odd-hex", "tcp.sendHex", "0d0", checks.BAD_HEX, {"tcp": {"sendHex": "0d0"}}),
+    _service(
+        "two-payloads",
+        f"spec.healthCheck.tcp.sendHex: {INVALID}{checks.ONE_PAYLOAD}",
+        healthCheck={"tcp": {"send": "x", "sendHex": "00"}},
+    ),
+    _service(
+        "two-answers",
+        f"spec.healthCheck.tcp.expectHex: {INVALID}{checks.ONE_ANSWER}",
+        healthCheck={"tcp": {"expect": "x", "expectHex": "00"}},
+    ),
+    _service(
+        "udp-without-payload",
+        f"spec.healthCheck.udp: {INVALID}{checks.PAYLOAD_NEEDED}",
+        healthCheck={"udp": {"port": 53}},
+    ),
+    _check("dns-two-dots", "dns.name", "a..b", checks.BAD_DNS_NAME, {"dns": {"name": "a..b"}}),
+    _check("script-in-directory", "exec.name", "../sh", checks.BAD_SCRIPT, {"exec": {"name": "../sh"}}),
+    _misspelt("ping-with-setting", "spec.healthCheck.ping.count", healthCheck={"ping": {"count": 3}}),
+    _service(
+        "fast-interval-too-slow",
+        f"spec.healthCheck.fastIntervalSeconds: {INVALID}{health_check.FAST_TOO_SLOW}",
+        healthCheck={"tcp": {}, "fastIntervalSeconds": 3},
+    ),
+    _service(
+        "source-without-prefix",
+        f'spec.healthCheck.sourceNetwork: {INVALID}"192.0.2.1": {rules.NOT_A_NETWORK}',
+        healthCheck={"tcp": {}, "sourceNetwork": "192.0.2.1"},
+    ),
+    _service(
+        "udp-check-of-tcp",
+        f"spec.healthCheck: {INVALID}{combinations.UDP_ONLY}",
+        healthCheck={"udp": {"send": "x"}},
+    ),
+    _service(
+        "http-check-of-udp",
+        f"spec.healthCheck: {INVALID}{combinations.TCP_ONLY}",
+        healthCheck={"http": {}},
+        ports=[{"port": 443, "protocol": "UDP"}],
+    ),
     _service(
         "check-of-udp",
-        f"spec.healthCheck.tcp: {INVALID}{combinations.TCP_ONLY}",
+        f"spec.healthCheck: {INVALID}{combinations.TCP_ONLY}",
         healthCheck={"tcp": {}},
         ports=[{"port": 53}, {"port": 53, "protocol": "UDP"}],
     ),
@@ -271,14 +361,14 @@ PACKETS = [
     ),
     _service(
         "check-without-port",
-        f"spec.healthCheck.tcp: {INVALID}{combinations.CHECK_PORT}",
+        f"spec.healthCheck: {INVALID}{combinations.CHECK_PORT}",
         ports=None,
         firewallMark=7,
         healthCheck={"tcp": {}},
     ),
     _service(
         "any-port-check-without-port",
-        f"spec.healthCheck.tcp: {INVALID}{combinations.CHECK_PORT}",
+        f"spec.healthCheck: {INVALID}{combinations.CHECK_PORT}",
         ports=None,
         anyPort=True,
         persistence={},

@@ -10,6 +10,21 @@ from tests.api.crds.refusals import LABELS, manifest
 
 NAMESPACE = "lvs-crds-combinations"
 WALKS = 300
+CHECKS = [
+    *({kind: {}} for kind in ("tcp", "http", "https", "grpc", "ping")),
+    *({kind: {"port": 80}} for kind in ("tcp", "http", "grpc")),
+    {"udp": {"send": "x"}},
+    {"udp": {"sendHex": "00", "port": 80}},
+    {"udp": {}},
+    {"dns": {"name": "."}},
+    {"dns": {"name": ".", "port": 53}},
+    {"exec": {"name": "check"}},
+    {"tcp": {}, "ping": {}},
+    {"tcp": {}, "fastIntervalSeconds": 1},
+    {"tcp": {}, "intervalSeconds": 3, "timeoutSeconds": 2, "fastIntervalSeconds": 4},
+    {"http": {"expectedStatuses": ["200", "300-299"]}},
+    {"http": {"method": "HEAD", "bodyContains": "ok"}},
+]
 
 
 def maybe(dice: random.Random, **choices: Any) -> dict[str, Any]:
@@ -55,7 +70,7 @@ def a_spec(dice: random.Random) -> dict[str, Any]:
             dice,
             schedulerFlags=[["sh-port"], ["mh-port"], ["sh-port", "sh-fallback"]],
             persistence=[{}, {"prefixLength": 24}, {"prefixLength": 64}, {"engine": "sip"}],
-            healthCheck=[{"tcp": {}}, {"tcp": {"port": 80}}],
+            healthCheck=CHECKS,
         )
     )
 

@@ -12,6 +12,7 @@ from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.core.health import CheckKey
 from lvs_dr.vrrp.messages import Speaker
 from tests.contract.fake_kernel import FakeKernel
 from tests.unit.agent.fake_api import FakeApi
@@ -65,10 +66,10 @@ class Bench:
         self.checks: list[tuple[str, int]] = []
         self.agent: Agent
 
-    async def connect(self, address: str, port: int, _: float) -> str:
+    async def check(self, key: CheckKey, _: str) -> str:
         """Stand in for the TCP check."""
-        self.checks.append((address, port))
-        return "connection refused" if (address, port) in self.down else ""
+        self.checks.append(key[:2])
+        return "connection refused" if key[:2] in self.down else ""
 
     @asynccontextmanager
     async def running(
@@ -89,7 +90,7 @@ class Bench:
                     self.kernel.boot,
                     resync=resync,
                     poll=poll,
-                    connect=self.connect,
+                    check=self.check,
                     report_gap=0.02,
                 ),
                 client=client,

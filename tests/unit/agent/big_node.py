@@ -47,7 +47,7 @@ def table(number: int, destinations: int, *, weight: int = 100, check: bool = Tr
     return Seen(Metadata(name=f"t{number:04d}", namespace="web", uid=f"u{number}", generation=1), spec)
 
 
-async def well(_address: str, _port: int, _seconds: float) -> str:
+async def well(_key: object, _source: str) -> str:
     """Answer every check."""
     await asyncio.sleep(0)
     return ""
@@ -87,7 +87,7 @@ class BigNode:
         self.ledger = LedgerFile(directory, self.kernel.boot)
         self.door = KernelDoor(self.kernel, seconds=60.0)
         self.assigner = Assigner(FakeSpeaker(self.kernel), wake=self._wake)
-        self.prober = Prober(changed=self._wake, connect=well)
+        self.prober = Prober(changed=self._wake, check=well)
         self.node_pass = NodePass(
             source=self.source,
             in_force=self.in_force,

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from lvs_dr.agent.health import tcp
+from lvs_dr.agent.health.checkers import Checkers
 from lvs_dr.agent.health.prober import Prober
 from lvs_dr.core.health import CheckKey, Health
 from lvs_dr.core.table import TableHealthCheck, TcpCheck
@@ -70,7 +70,7 @@ class Checks:
         self.news = asyncio.Event()
         self.changes = 0
         self.made = 0
-        self.prober = Prober(changed=self._changed, counted=self._counted)
+        self.prober = Prober(changed=self._changed, check=Checkers(), counted=self._counted)
 
     def _changed(self) -> None:
         self.changes += 1
@@ -97,22 +97,6 @@ async def checking() -> AsyncIterator[Checks]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def test_an_open_port_succeeds(target: Target) -> None:
-    """A real server that listens is well."""
-    assert await tcp.check("127.0.0.1", target.port, 1.0) == ""
-
-
-async def test_a_closed_port_is_refused(target: Target) -> None:
-    """The report says what a person would look for: refused means that nothing listens."""
-    await target.stop()
-    assert await tcp.check("127.0.0.1", target.port, 1.0) == "connection refused"
-
-
-async def test_silence_ends_with_the_timeout(full: int) -> None:
-    """A real server that hangs is found out within the timeout."""
-    assert await tcp.check("127.0.0.1", full, 0.1) == "no answer within 0.1 s"
 
 
 async def test_the_first_result_comes_at_once(target: Target) -> None:

@@ -8,11 +8,18 @@ import pytest
 import yaml
 
 from lvs_dr.api import crd, kinds
+from lvs_dr.api.models.health_check import KINDS
 
 ROOT = Path(__file__).parents[3]
 FORBIDDEN = {"$ref", "$defs", "anyOf", "oneOf", "allOf", "const", "title", "nullable", "uniqueItems", "discriminator"}
 
 DEFINITIONS = {each.kind: each for each in crd.definitions()}
+
+TIMES = ("intervalSeconds", "timeoutSeconds", "rise", "fall", "jitterPercent", "fastIntervalSeconds")
+PAYLOAD = ("send", "sendHex", "expect", "expectHex")
+HTTP = ("method", "path", "host", "headers", "headers[]", "headers[].name", "headers[].value", "expectedStatuses")
+HTTP += ("expectedStatuses[]", "bodyContains")
+TLS = ("tls", "tls.serverName", "tls.verify", "tls.caBundle")
 
 
 def schemas(schema: dict[str, Any], path: str, *, in_list: bool = False) -> Iterator[tuple[str, dict[str, Any], bool]]:
@@ -108,7 +115,7 @@ def test_optional_fields_of_users_tell_what_their_absence_means() -> None:
     for kind in kinds.USER_KINDS:
         for path, schema, _ in schemas(DEFINITIONS[kind].spec, kind.kind):
             for name, each in schema.get("properties", {}).items():
-                told = "Default: " in each["description"] or name in ("tcp", "ports")  # one of several must be set
+                told = "Default: " in each["description"] or name in ("ports", *KINDS)  # one of several must be set
                 assert name in schema.get("required", []) or told, f"{path}.{name}"
 
 
@@ -122,7 +129,13 @@ def test_exactly_the_fields_of_this_version() -> None:
         }
         for kind in kinds.USER_KINDS
     }
-    check = {f"healthCheck.{name}" for name in ("tcp", "tcp.port", "intervalSeconds", "timeoutSeconds", "rise", "fall")}
+    check = {f"healthCheck.{name}" for name in (*KINDS, *TIMES, "sourceNetwork")}
+    check |= {f"healthCheck.{kind}.port" for kind in KINDS if kind != "ping"}
+    check |= {f"healthCheck.{kind}.{name}" for kind in ("tcp", "udp") for name in PAYLOAD}
+    check |= {f"healthCheck.{kind}.{name}" for kind in ("http", "https") for name in HTTP}
+    check |= {f"healthCheck.{kind}.{name}" for kind in ("https", "grpc") for name in TLS}
+    check |= {f"healthCheck.dns.{name}" for name in ("name", "type", "expect", "protocol")}
+    check |= {f"healthCheck.{name}" for name in ("grpc.service", "exec.name", "exec.arguments", "exec.arguments[]")}
     port = {f"ports[].{name}" for name in ("port", "protocol", "targetPort", "name")}
     service = {"directorGroup", "address", "ports", "ports[]", "scheduler", "realServers", "realServers.selector"}
     service |= {
@@ -149,7 +162,7 @@ def test_exactly_the_fields_of_this_version() -> None:
     vrrp = {"vrrp", *(f"vrrp.{name}" for name in (*vrrp, "unicast", "stopHoldSeconds"))}
     assert fields == {
         kinds.VIRTUAL_SERVICE: service | check | port | tunnel | overrides | {"healthCheck", "onFailure"},
-        kinds.REAL_SERVER: {"nodeName", "addresses", "addresses[]", "weight", "state"} | limits,
+        kinds.REAL_SERVER: {"nodeName", "addresses", "addresses[]", "weight", "state", "checkAddress"} | limits,
         kinds.DIRECTOR_GROUP: addresses
         | settings
         | vrrp

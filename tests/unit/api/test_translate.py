@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvs_dr.api import kinds, translate
+from lvs_dr.core.checks import TableHealthCheck, TcpCheck
 from lvs_dr.core.node import DirectorRole, LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import (
     ConnectionLimits,
     DirectorGroup,
     ForwardingMethod,
-    HealthCheck,
     InterfaceChoice,
     Invalid,
     IpvsSettings,
@@ -123,7 +123,7 @@ def test_everything_of_ipvs_arrives() -> None:
         Override("a", weight=0, forwarding=ForwardingMethod.MASQUERADE),
         Override("b", limits=ConnectionLimits(9)),
     )
-    assert parsed.health_check == HealthCheck(port=5353)
+    assert parsed.health_check == TableHealthCheck(TcpCheck(port=5353))
     plain = service()
     assert (plain.scheduler_flags, plain.persistence, plain.one_packet, plain.overrides) == ((), None, False, ())
     assert (plain.forwarding, plain.tunnel, plain.quiesce_seconds) == (ForwardingMethod.DIRECT_ROUTING, None, 60)
@@ -237,7 +237,7 @@ def test_defaults_of_parsing_are_those_of_the_api_server() -> None:
         healthCheck={"tcp": {}, "intervalSeconds": 2, "timeoutSeconds": 1, "rise": 2, "fall": 3},
     )
     assert service(healthCheck={"tcp": {}}) == filled
-    assert filled.health_check == HealthCheck()
+    assert filled.health_check == TableHealthCheck(TcpCheck())
 
 
 def test_real_servers() -> None:

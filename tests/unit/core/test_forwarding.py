@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from lvs_dr.core.checks import TableHealthCheck, TcpCheck
 from lvs_dr.core.compile import required
 from lvs_dr.core.node import BackendTunnel, IpvsSysctl
 from lvs_dr.core.objects import (
     ConnectionLimits,
     ForwardingMethod,
-    HealthCheck,
     IpvsSettings,
     Key,
     Override,
@@ -79,7 +79,7 @@ def test_everything_arrives_in_the_table() -> None:
             one_packet=True,
             forwarding=MASQUERADE,
             quiesce_seconds=5,
-            health_check=HealthCheck(port=5353),
+            health_check=TableHealthCheck(TcpCheck(port=5353)),
             overrides=(Override(S2, weight=10, limits=ConnectionLimits()),),
         ),
         real_server(S1, weight=20, limits=ConnectionLimits(9, 5)),

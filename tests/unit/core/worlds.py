@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from lvs_dr.core.checks import TableHealthCheck, TcpCheck
 from lvs_dr.core.compile import compile_node, compile_table
 from lvs_dr.core.decisions import Action, Dirty, TableDecision
 from lvs_dr.core.dirty import affected, silence_changed
@@ -13,7 +14,6 @@ from lvs_dr.core.indexing import Kind, reindex
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import (
     DirectorGroup,
-    HealthCheck,
     InterfaceChoice,
     Invalid,
     Key,
@@ -52,7 +52,7 @@ def service(name: str = "web", namespace: str = "shop", **given: Any) -> Virtual
         "ports": (Port(80),),
         "scheduler": "rr",
         "selector": Selector(match_labels=(("pool", "web"),)),
-        "health_check": HealthCheck(),
+        "health_check": TableHealthCheck(TcpCheck()),
         "on_failure": OnFailure.REMOVE,
     }
     about = given.pop("meta_", {})

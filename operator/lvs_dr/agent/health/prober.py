@@ -1,46 +1,72 @@
-"""Runs the checks: each at its interval, equal ones once, results into the state machines of `core.health`."""
+"""Runs the checks: each at its interval, equal ones once, results into the state machines of `core.health`.
+
+A check that waits for its turn is an entry of a heap and no task: thousands cost little memory.
+"""
 
 import asyncio
 import heapq
 import itertools
 import logging
 import random
+import resource
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Final
 
 import msgspec
 
-from lvs_dr.agent.health import tcp
-from lvs_dr.core.health import CheckKey, CheckState, Health, carry_over, step
+from lvs_dr.agent.health.attempt import CannotCheckError
+from lvs_dr.core.health import CheckKey, CheckState, Health, carry_over, pause, step
 
 log = logging.getLogger(__name__)
 
-IN_FLIGHT = 512  # checks at the same time; more wait for their turn
+IN_FLIGHT: Final = 4096  # checks at the same time; more wait for their turn
+OTHER_FILES: Final = 256  # that the agent may have open besides
+LATE_PART: Final = 0.1  # of its interval: a check that starts later than this after its time counts as late
 
-Connect = Callable[[str, int, float], Awaitable[str]]
+Check = Callable[[CheckKey, str], Awaitable[str]]
+"""Makes one check from an own address ("" = any); returns "" or what is wrong. Raises CannotCheckError."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a report says about a check that does not succeed."""
+    """What a report says about a check."""
 
     health: Health
-    message: str = ""  # of the last failure
+    message: str = ""  # of the failure that led to the verdict, or of the first one of a healthy real server
+    trouble: str = ""  # why the check cannot be made; the verdict is then that of before
+    since: str = ""  # of the verdict, or of the trouble; RFC 3339
+    milliseconds: int = 0  # that the check took
+
+
+class _Told(msgspec.Struct, frozen=True):
+    message: str
+    since: str
+    milliseconds: int
 
 
 class Prober:
-    """Checks what it was last given. `changed` is called when a verdict changes, `counted` after every check."""
+    """Checks what it was last given. `changed` is called when a verdict changes, `counted` after every check.
+
+    `late` and `broken` count checks that started late, and that could not be made.
+    """
 
     def __init__(
         self,
         *,
         changed: Callable[[], None],
+        check: Check,
         counted: Callable[[bool], None] = lambda _: None,
-        connect: Connect = tcp.check,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._changed = changed
         self._counted = counted
-        self._connect = connect
+        self._check = check
+        self._clock = clock
         self._states: dict[CheckKey, CheckState] = {}
-        self._messages: dict[CheckKey, str] = {}
+        self._messages: dict[CheckKey, _Told] = {}
+        self._troubles: dict[CheckKey, _Told] = {}
         self._due: list[tuple[float, int, CheckKey]] = []
         self._numbers = itertools.count()
         self._tickets: dict[CheckKey, int] = {}  # the entry of the heap that counts; older ones are void
@@ -48,6 +74,10 @@ class Prober:
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._news = asyncio.Event()
         self._view: dict[CheckKey, Health] | None = None
+        self._own: tuple[str, ...] = ()
+        self._sources: dict[tuple[str, bool], str] = {}
+        self.late = 0
+        self.broken = 0
 
     def update(self, wanted: Iterable[CheckKey], in_service: Iterable[CheckKey] = ()) -> None:
         """Check exactly these from now on; `in_service` says which of them the kernel already sends to."""
@@ -56,12 +86,19 @@ class Prober:
         for key in self._tickets.keys() - states.keys():
             del self._tickets[key]
             self._messages.pop(key, None)
+            self._troubles.pop(key, None)
         self._states = states
         self._view = None
         for key in states.keys() - self._tickets.keys():
             # What is not served waits for its first result; what is can wait for its turn, spread evenly.
             known = states[key].health is not Health.UNKNOWN
             self._schedule(key, now + random.random() * key.check.interval_seconds if known else now)
+
+    def use_addresses(self, own: tuple[str, ...]) -> None:
+        """Ask from these addresses (with prefix length) where a check names the network it must come from."""
+        if own != self._own:
+            self._own = own
+            self._sources.clear()
 
     def view(self) -> Mapping[CheckKey, Health]:
         """Return the verdicts."""
@@ -72,22 +109,32 @@ class Prober:
     def outcome(self, key: CheckKey) -> Outcome:
         """Return what to tell about one check."""
         state = self._states.get(key)
-        return Outcome(state.health if state else Health.UNKNOWN, self._messages.get(key, ""))
+        health = state.health if state else Health.UNKNOWN
+        told, trouble = self._messages.get(key), self._troubles.get(key)
+        about = trouble if trouble is not None and health is not Health.DOWN else told
+        return Outcome(
+            health,
+            told.message if told is not None else "",
+            trouble.message if trouble is not None else "",
+            about.since if about is not None else "",
+            about.milliseconds if about is not None else 0,
+        )
 
     async def run(self) -> None:
         """Run checks until cancelled."""
         loop = asyncio.get_running_loop()
+        self._slots = asyncio.Semaphore(allowed_at_once())
         try:
             while True:
                 self._news.clear()
                 while self._due and self._due[0][0] <= loop.time():
-                    _, ticket, key = heapq.heappop(self._due)
+                    due, ticket, key = heapq.heappop(self._due)
                     if self._tickets.get(key) == ticket:
                         await self._slots.acquire()
-                        self._start(key, ticket)
-                pause = self._due[0][0] - loop.time() if self._due else None
+                        self._start(key, ticket, due)
+                pause_seconds = self._due[0][0] - loop.time() if self._due else None
                 try:
-                    async with asyncio.timeout(pause):
+                    async with asyncio.timeout(pause_seconds):
                         await self._news.wait()
                 except TimeoutError:
                     pass
@@ -103,8 +150,8 @@ class Prober:
         if self._due[0][1] == ticket:  # earlier than what is being waited for
             self._news.set()
 
-    def _start(self, key: CheckKey, ticket: int) -> None:
-        task = asyncio.create_task(self._one(key, ticket), name=f"check {key.address}:{key.port}")
+    def _start(self, key: CheckKey, ticket: int, due: float) -> None:
+        task = asyncio.create_task(self._one(key, ticket, due))
         self._running.add(task)
         task.add_done_callback(self._ended)
 
@@ -112,25 +159,66 @@ class Prober:
         self._running.discard(task)
         self._slots.release()
         if not task.cancelled() and task.exception() is not None:
-            log.error("a check failed unexpectedly", exc_info=task.exception())
+            log.error("a check was not made", exc_info=task.exception())
 
-    async def _one(self, key: CheckKey, ticket: int) -> None:
+    async def _one(self, key: CheckKey, ticket: int, due: float) -> None:
         """Check once, and schedule the next from the start of this one."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        message = "the check itself failed"
+        first = self._states[key].health is Health.UNKNOWN  # many may have started at once: spread them
+        if not first and began - due > LATE_PART * key.check.interval_seconds:
+            self.late += 1
         try:
-            message = await self._connect(key.address, key.port, float(key.check.timeout_seconds))
-        finally:
-            if self._tickets.get(key) == ticket:  # still wanted
-                first = self._states[key].health is Health.UNKNOWN  # many may have started at once: spread them
-                pause = key.check.interval_seconds * (random.uniform(0.5, 1.0) if first else 1.0)
-                self._schedule(key, max(loop.time(), began + pause))
-        self._counted(not message)
-        if self._tickets.get(key) is not None:
-            self._result(key, message)
+            message, trouble = await self._made(key)
+        except Exception:
+            message, trouble = "", "the check itself failed: see the agent's log"
+            if key not in self._troubles:
+                log.exception("a check of %s failed unexpectedly", _name(key))
+        if self._tickets.get(key) == ticket:  # still wanted
+            took = round((loop.time() - began) * 1000)
+            if trouble:
+                self._broken(key, trouble, took)
+            else:
+                self._result(key, message, took)
+            self._schedule(key, max(loop.time(), began + self._pause(key, first=first)))
+        self._counted(not message and not trouble)
 
-    def _result(self, key: CheckKey, message: str) -> None:
+    async def _made(self, key: CheckKey) -> tuple[str, str]:
+        """Check once; returns what is wrong with the real server, and what is wrong with the check."""
+        try:
+            network = key.check.source_network
+            return await self._check(key, self._source(network, v6=":" in key.address) if network else ""), ""
+        except CannotCheckError as error:
+            return "", str(error)
+
+    def _source(self, network: str, *, v6: bool) -> str:
+        """Return the own address in a network. Raises CannotCheckError when there is none."""
+        found = self._sources.get((network, v6))
+        if found is None:
+            inside = ip_network(network)
+            own = (ip_interface(each).ip for each in self._own)
+            found = self._sources[(network, v6)] = next((str(each) for each in own if each in inside), "")
+        if not found or ip_address(found).version != (6 if v6 else 4):
+            raise CannotCheckError(f"this director has no address in {network} (sourceNetwork) to ask from")
+        return found
+
+    def _pause(self, key: CheckKey, *, first: bool) -> float:
+        seconds = pause(self._states[key], key.check)
+        if first:
+            return seconds * random.random()
+        jitter = key.check.jitter_percent
+        return seconds * (1 + random.uniform(-jitter, jitter) / 100) if jitter else seconds
+
+    def _broken(self, key: CheckKey, trouble: str, milliseconds: int) -> None:
+        """Note that the check could not be made: the verdict stays as it is."""
+        self.broken += 1
+        before = self._troubles.get(key)
+        if before is None:
+            self._troubles[key] = _Told(trouble, self._now(), milliseconds)
+            log.warning("%s cannot be checked: %s", _name(key), trouble)
+            self._tell()
+
+    def _result(self, key: CheckKey, message: str, milliseconds: int) -> None:
         before = self._states[key]
         after = step(before, key.check, success=not message)
         self._states[key] = after
@@ -138,10 +226,35 @@ class Prober:
         if message:
             # The words of a report change only with the verdict, else every failure would be written.
             if news or key not in self._messages:
-                self._messages[key] = message
+                self._messages[key] = _Told(message, self._now(), milliseconds)
         elif after.health is Health.UP:
             self._messages.pop(key, None)
         if news:
-            log.info("%s:%d is %s%s", key.address, key.port, after.health.lower(), f" ({message})" if message else "")
-            self._view = None
-            self._changed()
+            log.info("%s is %s%s", _name(key), after.health.lower(), f" ({message})" if message else "")
+        if self._troubles.pop(key, None) is not None or news:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._view = None
+        self._changed()
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _name(key: CheckKey) -> str:
+    return f"{key.address}:{key.port}" if key.port else key.address
+
+
+def allowed_at_once() -> int:
+    """Let this process have as many files open as it may; returns how many checks may run at the same time."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (OSError, ValueError) as error:
+            log.warning("no more than %d files can be open: %s", soft, error)
+    if soft == resource.RLIM_INFINITY:
+        return IN_FLIGHT
+    return max(1, min(IN_FLIGHT, soft - OTHER_FILES))

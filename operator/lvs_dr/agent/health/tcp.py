@@ -1,28 +1,41 @@
-"""The TCP check: a connection to the real server's own address and port is accepted in time."""
+"""The TCP check: a connection is accepted in time and, where that is set, answered as expected."""
 
-import asyncio
-import errno
-import os
 import socket
+from typing import Final
 
-_TEXTS = {
-    errno.ECONNREFUSED: "connection refused",
-    errno.EHOSTUNREACH: "no route to the host, or it does not answer ARP",
-    errno.ENETUNREACH: "no route to the network",
-    errno.ECONNRESET: "connection reset",
-}
+from lvs_dr.agent.health.attempt import Attempt, shown
+from lvs_dr.agent.health.connection import Peer, Plain, connect, open_socket
+from lvs_dr.core.checks import TcpCheck
+
+MOST_BYTES: Final = 4096
+"""Of an answer that are looked at."""
 
 
-async def check(address: str, port: int, timeout: float) -> str:  # noqa: ASYNC109 - part of the check's settings
-    """Connect and close. Returns "" on success, else what went wrong, for people."""
-    loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as connection:
-            async with asyncio.timeout(timeout):
-                await loop.sock_connect(connection, (address, port))
-    except TimeoutError:  # ours, or the kernel's ETIMEDOUT: the same to the reader
-        return f"no answer within {timeout:g} s"
-    except OSError as error:
-        return _TEXTS.get(error.errno or 0) or os.strerror(error.errno or 0)
-    return ""
+async def check(attempt: Attempt, probe: TcpCheck) -> str:
+    """Return "" on success, else what went wrong, for people. Raises OSError, CannotCheckError."""
+    with open_socket(attempt, socket.SOCK_STREAM) as connection:
+        await connect(connection, attempt.address, attempt.port)
+        if not probe.send and not probe.expect:
+            return ""
+        peer = Plain(connection)
+        if probe.send:
+            await peer.send(bytes.fromhex(probe.send))
+        if not probe.expect:
+            return ""
+        attempt.reached = "it accepts the connection, but the expected answer does not come"
+        return await _listen(peer, bytes.fromhex(probe.expect))
+
+
+async def _listen(peer: Peer, expected: bytes) -> str:
+    heard = bytearray()
+    while len(heard) < MOST_BYTES:
+        more = await peer.receive(MOST_BYTES - len(heard))
+        start = max(0, len(heard) - len(expected) + 1)
+        heard += more
+        if heard.find(expected, start) >= 0:
+            return ""
+        if not more:
+            break
+    if not heard:
+        return "it closes the connection without an answer"
+    return f"answered {shown(bytes(heard))}, without the expected {shown(expected)}"

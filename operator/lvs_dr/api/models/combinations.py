@@ -5,7 +5,7 @@ would say to the same is in docs/ipvsadm.md.
 """
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lvs_dr.api.models.rules import rule
@@ -38,12 +38,28 @@ TARGET_PORT = (
 TUNNEL_ALONE = "tunnel is for forwardingMethod Tunnel: set that, here or in an override, or leave tunnel out"
 OVERRIDE_TUNNEL = "an override with tunnel needs forwardingMethod Tunnel, there or in spec: set it, or leave tunnel out"
 TCP_ONLY = (
-    "a TCP check works on TCP ports only: name the port to connect to, such as tcp: {port: 53}, or put UDP and SCTP"
-    " ports into a VirtualService of their own without healthCheck (its real servers then count as healthy)"
+    "tcp, http, https and grpc checks work on TCP ports only: name the port to ask, such as tcp: {port: 53}, or put UDP"
+    " and SCTP ports into a VirtualService of their own"
+)
+UDP_ONLY = (
+    "a udp check works on UDP ports only: name the port to ask, such as udp: {port: 53}, or put TCP and SCTP ports into"
+    " a VirtualService of their own"
 )
 CHECK_PORT = (
-    "anyPort and firewallMark name no port to connect to: write one, such as tcp: {port: 443}, or leave healthCheck out"
+    "anyPort and firewallMark name no port to ask: write one, such as tcp: {port: 443}; or use ping or exec, or leave"
+    " healthCheck out"
 )
+
+_TCP_KINDS = ("tcp", "http", "https", "grpc")
+_PORT_KINDS = (*_TCP_KINDS, "dns", "udp")
+
+
+def _portless(kinds: Sequence[str]) -> str:
+    """Return the CEL expression: the check is one of these kinds, and names no port."""
+    check = "self.healthCheck"
+    cases = (f"(has({check}.{kind}) && !has({check}.{kind}.port))" for kind in kinds)
+    return f"(has({check}) && ({' || '.join(cases)}))"
+
 
 _CHOICES = "[has(self.ports), has(self.anyPort) && self.anyPort, has(self.firewallMark)].filter(x, x).size()"
 _ANY_PORT = "(has(self.anyPort) && self.anyPort)"
@@ -67,16 +83,14 @@ def _methods(spec: "VirtualServiceSpec") -> set[ForwardingMethod]:
     return {spec.forwarding_method, *(each for each in overrides if each is not None)}
 
 
-def _checks_tcp_ports(spec: "VirtualServiceSpec") -> bool:
+def _names_no_port(spec: "VirtualServiceSpec", kinds: Sequence[str]) -> bool:
     check = spec.health_check
-    if check is None or check.tcp is None or check.tcp.port is not None:
-        return True
-    return all(port.effective_protocol is Protocol.TCP for port in spec.ports)
+    given = (getattr(check, kind) for kind in kinds) if check is not None else ()
+    return any(each is not None and each.port is None for each in given)
 
 
-def _knows_what_to_check(spec: "VirtualServiceSpec") -> bool:
-    check = spec.health_check
-    return check is None or check.tcp is None or check.tcp.port is not None or bool(spec.ports)
+def _only(spec: "VirtualServiceSpec", protocol: Protocol) -> bool:
+    return all(port.effective_protocol is protocol for port in spec.ports)
 
 
 def _prefix_fits(spec: "VirtualServiceSpec") -> bool:
@@ -162,17 +176,22 @@ _TABLE = (
         ".realServers.overrides",
     ),
     Combination(
-        "!has(self.healthCheck) || !has(self.healthCheck.tcp) || has(self.healthCheck.tcp.port)"
-        " || !has(self.ports) || self.ports.all(p, !has(p.protocol) || p.protocol == 'TCP')",
+        f"!{_portless(_TCP_KINDS)} || !has(self.ports) || self.ports.all(p, !has(p.protocol) || p.protocol == 'TCP')",
         TCP_ONLY,
-        _checks_tcp_ports,
-        ".healthCheck.tcp",
+        lambda spec: not _names_no_port(spec, _TCP_KINDS) or _only(spec, Protocol.TCP),
+        ".healthCheck",
     ),
     Combination(
-        "!has(self.healthCheck) || !has(self.healthCheck.tcp) || has(self.healthCheck.tcp.port) || has(self.ports)",
+        f"!{_portless(['udp'])} || !has(self.ports) || self.ports.all(p, has(p.protocol) && p.protocol == 'UDP')",
+        UDP_ONLY,
+        lambda spec: not _names_no_port(spec, ["udp"]) or _only(spec, Protocol.UDP),
+        ".healthCheck",
+    ),
+    Combination(
+        f"!{_portless(_PORT_KINDS)} || has(self.ports)",
         CHECK_PORT,
-        _knows_what_to_check,
-        ".healthCheck.tcp",
+        lambda spec: not _names_no_port(spec, _PORT_KINDS) or bool(spec.ports),
+        ".healthCheck",
     ),
 )
 

@@ -1,34 +1,39 @@
 """How directors find out whether a real server works."""
 
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from lvs_dr.api.models.checks import (
+    DnsCheck,
+    ExecCheck,
+    GrpcCheck,
+    HttpCheck,
+    HttpsCheck,
+    PingCheck,
+    TcpCheck,
+    UdpCheck,
+)
+from lvs_dr.api.models.fields import Network
 from lvs_dr.api.models.rules import ApiModel, rule, validated
 
-NO_CHECK = (
-    "needs exactly one check: write tcp: {} (with the braces: a bare tcp: is null and is dropped),"
-    " or leave healthCheck out"
+KINDS: Final = ("tcp", "http", "https", "dns", "udp", "ping", "grpc", "exec")
+ONE_CHECK = (
+    f"must set exactly one of {', '.join(KINDS)} (with the braces, such as tcp: {{}}: a bare tcp: is null and is"
+    " dropped), or leave healthCheck out"
 )
 TIMEOUT_TOO_LONG = (
     "timeoutSeconds must not be greater than intervalSeconds, because a check ends before the next one begins:"
     " raise intervalSeconds or lower timeoutSeconds"
 )
+FAST_TOO_SLOW = "fastIntervalSeconds must not be greater than intervalSeconds: lower it, or leave it out"
+
+_SET = "[" + ", ".join(f"has(self.{kind})" for kind in KINDS) + "].filter(x, x).size()"
 
 
-class TcpCheck(ApiModel):
-    """A TCP connection to the real server's own address."""
-
-    port: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=65535,
-            description="Port to connect to, one for all ports of the service. Required with anyPort and firewallMark,"
-            " and for a service with UDP or SCTP ports. Default: each port of the service on its own (its targetPort"
-            " where it has one).",
-        ),
-    ] = None
+def wrong_number(count: int) -> str:
+    """Return what to say when `count` kinds of check are set."""
+    return f"{ONE_CHECK}; {count} are set"
 
 
 class HealthCheck(ApiModel):
@@ -39,11 +44,16 @@ class HealthCheck(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=validated(
-            rule("has(self.tcp)", NO_CHECK),
+            rule(f"{_SET} == 1", ONE_CHECK, message_expression=f"'{ONE_CHECK}; %d are set'.format([{_SET}])"),
             rule(
                 "self.timeoutSeconds <= self.intervalSeconds",
                 TIMEOUT_TOO_LONG,
                 field_path=".timeoutSeconds",
+            ),
+            rule(
+                "!has(self.fastIntervalSeconds) || self.fastIntervalSeconds <= self.intervalSeconds",
+                FAST_TOO_SLOW,
+                field_path=".fastIntervalSeconds",
             ),
         )
     )
@@ -52,7 +62,39 @@ class HealthCheck(ApiModel):
         TcpCheck | None,
         Field(
             description="Connect by TCP to the real server's own address and the service's port; the check succeeds"
-            " when the connection is accepted. Without settings write tcp: {}."
+            " when the connection is accepted and, where that is set, the expected answer comes. Without settings"
+            " write tcp: {}."
+        ),
+    ] = None
+    http: Annotated[
+        HttpCheck | None,
+        Field(description="Ask by HTTP; the check succeeds when the answer has an expected status and body."),
+    ] = None
+    https: Annotated[
+        HttpsCheck | None,
+        Field(description="Ask by HTTP over TLS; the check succeeds when the answer has an expected status and body."),
+    ] = None
+    dns: Annotated[
+        DnsCheck | None,
+        Field(description="Ask a name server; the check succeeds when the answer has an expected record."),
+    ] = None
+    udp: Annotated[
+        UdpCheck | None,
+        Field(description="Send a datagram; the check succeeds when an answer comes that has what is expected."),
+    ] = None
+    ping: Annotated[
+        PingCheck | None,
+        Field(description="Send an ICMP echo request; the check succeeds when it is answered. Write ping: {}."),
+    ] = None
+    grpc: Annotated[
+        GrpcCheck | None,
+        Field(description="Ask by the gRPC health protocol; the check succeeds when the answer is SERVING."),
+    ] = None
+    script: Annotated[
+        ExecCheck | None,
+        Field(
+            alias="exec",
+            description="Run a script that is mounted into the agents; the check succeeds when its exit code is 0.",
         ),
     ] = None
     interval_seconds: Annotated[
@@ -81,11 +123,40 @@ class HealthCheck(ApiModel):
             " fall x intervalSeconds + timeoutSeconds. Default: 3.",
         ),
     ] = 3
+    jitter_percent: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=50,
+            description="Percent of intervalSeconds by which each start moves at random, earlier or later, so that"
+            " directors do not ask in step. Default: 0.",
+        ),
+    ] = None
+    fast_interval_seconds: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=3600,
+            description="Interval in seconds while the verdict is in doubt: after the first failure of a healthy real"
+            " server, and after the first success of a failed one. At most intervalSeconds. Default: intervalSeconds.",
+        ),
+    ] = None
+    source_network: Annotated[
+        Network | None,
+        Field(
+            description="Network (CIDR) that checks come from: each director uses its own address in it, for example"
+            " where real servers let only one network ask. Default: as the director's routes have it."
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _one_check_that_fits(self) -> Self:
-        if self.tcp is None:
-            raise ValueError(NO_CHECK)
+        kinds = (self.tcp, self.http, self.https, self.dns, self.udp, self.ping, self.grpc, self.script)
+        count = sum(each is not None for each in kinds)
+        if count != 1:
+            raise ValueError(wrong_number(count))
         if self.timeout_seconds > self.interval_seconds:
             raise ValueError(TIMEOUT_TOO_LONG)
+        if (self.fast_interval_seconds or 0) > self.interval_seconds:
+            raise ValueError(FAST_TOO_SLOW)
         return self

@@ -77,6 +77,13 @@ class RealServerSpec(ApiModel):
         ConnectionLimits | None,
         Field(description="When it counts as full and gets no new connections. Default: never."),
     ] = None
+    check_address: Annotated[
+        HostAddress | None,
+        Field(
+            description="Address that health checks ask in its place, for example where the service has a status page"
+            " on a management network. Default: the address that directors send to."
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _names_one_machine(self) -> Self:

@@ -5,10 +5,12 @@ write instead. Cost limits of CEL are why all strings and lists are bounded.
 """
 
 import ipaddress
+import re
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
+from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 
 VALIDATIONS = "x-kubernetes-validations"
 
@@ -98,3 +100,27 @@ def canonical_network(text: str) -> str:
     if interface.ip != interface.network.network_address:
         raise ValueError(HOST_BITS)
     return str(interface.network)
+
+
+class Matching:
+    """In a field's type: the text matches a whole regular expression, for the API server (RE2) and for parsing.
+
+    The expression has no quote and no backslash, and nothing nested that repeats: parsing would take for ever over it.
+    `also`: more rules for the API server.
+    """
+
+    def __init__(self, expression: str, message: str, *also: dict[str, str]) -> None:
+        self._pattern = re.compile(expression)
+        self._message = message
+        self._rules = [rule(f"self.matches('^({expression})$')", message), *also]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401
+        return no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), VALIDATIONS: self._rules}
+
+    def _checked(self, text: str) -> str:
+        if self._pattern.fullmatch(text) is None:
+            raise ValueError(self._message)
+        return text

@@ -1,0 +1,204 @@
+"""Connections of checks: a socket or TLS over one, without asyncio's transports, which cost more than the check."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from errno import EINPROGRESS
+from functools import lru_cache
+from typing import Final, Protocol, TypeVar
+
+from lvs_dr.agent.health.attempt import Attempt, CannotCheckError, explained
+from lvs_dr.core.checks import TlsSettings
+
+_FLAGS: Final = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+_RECORD: Final = 16384  # bytes, one record of TLS
+
+Result = TypeVar("Result")
+
+
+class CheckFailedError(Exception):
+    """The real server did not answer as it must. The text is for people."""
+
+
+class Peer(Protocol):
+    """Whom a check talks to."""
+
+    async def send(self, data: bytes) -> None:
+        """Send all. Raises OSError, CheckFailedError."""
+        ...
+
+    async def receive(self, most: int) -> bytes:
+        """Return some bytes, none at the end. Raises OSError, CheckFailedError."""
+        ...
+
+
+def open_socket(attempt: Attempt, kind: int) -> socket.socket:
+    """Return a socket of the kind, bound to the source address. Raises CannotCheckError."""
+    family = socket.AF_INET6 if ":" in attempt.address else socket.AF_INET
+    try:
+        made = socket.socket(family, kind | _FLAGS)
+    except OSError as error:
+        raise CannotCheckError(explained(error)) from error
+    if attempt.source:
+        try:
+            made.bind((attempt.source, 0))
+        except OSError as error:
+            made.close()
+            raise CannotCheckError(explained(error)) from error
+    return made
+
+
+async def connect(connection: socket.socket, address: str, port: int) -> None:
+    """Connect. Raises OSError."""
+    code = connection.connect_ex((address, port))
+    if code == EINPROGRESS:
+        await _writable(connection)
+        code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+class Plain:
+    """A connected socket, or one for datagrams."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    async def send(self, data: bytes) -> None:
+        """Send all. Raises OSError."""
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self._connection.send(left) :]
+            except BlockingIOError:
+                await _writable(self._connection)
+
+    async def receive(self, most: int) -> bytes:
+        """Return some bytes, none at the end. Raises OSError."""
+        while True:
+            try:
+                return self._connection.recv(most)
+            except BlockingIOError:
+                await readable(self._connection)
+
+
+class Tls:
+    """TLS over a connected socket."""
+
+    def __init__(self, below: Plain, context: ssl.SSLContext, name: str) -> None:
+        self._below = below
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._layer = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+
+    async def shake_hands(self) -> None:
+        """Agree on keys, and verify the certificate. Raises OSError, CheckFailedError."""
+        await self._run(self._layer.do_handshake)
+
+    async def send(self, data: bytes) -> None:
+        """Send all. Raises OSError, CheckFailedError."""
+        await self._run(lambda: self._layer.write(data))
+
+    async def receive(self, most: int) -> bytes:
+        """Return some bytes, none at the end. Raises OSError, CheckFailedError."""
+        try:
+            return await self._run(lambda: self._layer.read(most))
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""
+
+    async def _run(self, step: Callable[[], Result]) -> Result:
+        while True:
+            try:
+                result = step()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                heard = await self._below.receive(_RECORD)
+                if heard:
+                    self._incoming.write(heard)
+                else:
+                    self._incoming.write_eof()
+                continue
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                raise
+            except ssl.SSLCertVerificationError as error:
+                raise CheckFailedError(f"the certificate is not accepted: {error.verify_message}") from error
+            except ssl.SSLError as error:
+                text = (error.reason or "unknown error").lower().replace("_", " ")
+                raise CheckFailedError(f"TLS fails: {text}") from error
+            await self._flush()
+            return result
+
+    async def _flush(self) -> None:
+        if self._outgoing.pending:
+            await self._below.send(self._outgoing.read())
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    attempt: Attempt, tls: TlsSettings | None = None, *, host: str = "", alpn: str = ""
+) -> AsyncIterator[Peer]:
+    """Connect, by TLS where that is set; `host`: what is asked for.
+
+    Raises OSError, CannotCheckError, CheckFailedError.
+    """
+    context = tls_context(tls.verify, tls.ca_bundle, alpn) if tls is not None else None
+    with open_socket(attempt, socket.SOCK_STREAM) as connection:
+        await connect(connection, attempt.address, attempt.port)
+        plain = Plain(connection)
+        if tls is None or context is None:
+            attempt.reached = "it accepts the connection, but no answer"
+            yield plain
+            return
+        attempt.reached = "it accepts the connection, but no TLS handshake"
+        peer = Tls(plain, context, tls.server_name or host or attempt.address)
+        try:
+            await peer.shake_hands()
+        except ssl.SSLError as error:  # the end came in the middle
+            raise CheckFailedError("it closes the connection in the TLS handshake") from error
+        attempt.reached = "the TLS handshake is done, but no answer"
+        yield peer
+
+
+@lru_cache(maxsize=128)
+def tls_context(verify: bool, ca_bundle: str, alpn: str = "") -> ssl.SSLContext:  # noqa: FBT001 - a key of the cache
+    """Return how to talk TLS; the same object for the same settings. Raises CannotCheckError."""
+    try:
+        context = ssl.create_default_context(cadata=ca_bundle or None)
+    except ssl.SSLError as error:
+        raise CannotCheckError(f"caBundle cannot be read: {error.reason or error}") from error
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if alpn:
+        context.set_alpn_protocols([alpn])
+    return context
+
+
+async def readable(connection: socket.socket) -> None:
+    """Wait until something can be read."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    descriptor = connection.fileno()
+    loop.add_reader(descriptor, _done, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
+async def _writable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    descriptor = connection.fileno()
+    loop.add_writer(descriptor, _done, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(descriptor)
+
+
+def _done(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)
