@@ -204,8 +204,8 @@ CHECKS = [
     _service(
         "all-checks",
         f"spec.healthCheck: {INVALID}{health_check.wrong_number(8)}",
-        healthCheck=dict.fromkeys(("tcp", "http", "https", "ping", "grpc"), {})
-        | {"dns": {"name": "."}, "udp": {"send": "x"}, "exec": {"name": "x"}},
+        healthCheck={kind: {"port": 1} for kind in ("tcp", "http", "https", "grpc")}
+        | {"dns": {"name": ".", "port": 1}, "udp": {"send": "x", "port": 1}, "exec": {"name": "x"}, "ping": {}},
     ),
     _check("path-with-space", "http.path", "/a b", checks.BAD_PATH, {"http": {"path": "/a b"}}),
     _check("path-of-two-lines", "http.path", "/\\r\\nX: y", checks.BAD_PATH, {"http": {"path": "/\r\nX: y"}}),
@@ -227,7 +227,7 @@ CHECKS = [
     _check("status-600", "http.expectedStatuses[0]", "600", checks.BAD_STATUS, {"http": {"expectedStatuses": ["600"]}}),
     _service(
         "statuses-backwards",
-        f'spec.healthCheck.http.expectedStatuses: {INVALID}["299-200"]: {checks.BAD_STATUS}',
+        f"spec.healthCheck.http.expectedStatuses: {INVALID}{checks.BAD_STATUS}",
         healthCheck={"http": {"expectedStatuses": ["299-200"]}},
     ),
     _service(
@@ -259,7 +259,13 @@ CHECKS = [
     ),
     _check("dns-two-dots", "dns.name", "a..b", checks.BAD_DNS_NAME, {"dns": {"name": "a..b"}}),
     _check("script-in-directory", "exec.name", "../sh", checks.BAD_SCRIPT, {"exec": {"name": "../sh"}}),
-    _misspelt("ping-with-setting", "spec.healthCheck.ping.count", healthCheck={"ping": {"count": 3}}),
+    _service(
+        "ping-with-setting",
+        "spec.healthCheck.ping: Too many: 1: must have at most 0 items",
+        client=_undeclared("VirtualService", "ping-with-setting", "spec.healthCheck.ping.count")[1],
+        parsed=False,
+        healthCheck={"ping": {"count": 3}},
+    ),
     _service(
         "fast-interval-too-slow",
         f"spec.healthCheck.fastIntervalSeconds: {INVALID}{health_check.FAST_TOO_SLOW}",
