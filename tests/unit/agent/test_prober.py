@@ -1,16 +1,21 @@
 """Health checks with real sockets on loopback."""
 
 import asyncio
+import itertools
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from lvs_dr.agent.health.checkers import Checkers
-from lvs_dr.agent.health.prober import Prober
+from lvs_dr.agent.health.prober import Check, Prober, allowed_at_once
+from lvs_dr.core.checks import ExecCheck, TableHealthCheck, TcpCheck
 from lvs_dr.core.health import CheckKey, Health
-from lvs_dr.core.table import TableHealthCheck, TcpCheck
 
 
 def settings(*, rise: int = 2, fall: int = 3, interval: float = 0.02, timeout: float = 0.5) -> TableHealthCheck:
@@ -66,11 +71,14 @@ def full() -> Iterator[int]:
 class Checks:
     """A prober that runs, and what a test waits for."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: Check | None = None) -> None:
         self.news = asyncio.Event()
         self.changes = 0
         self.made = 0
-        self.prober = Prober(changed=self._changed, check=Checkers(), counted=self._counted)
+        noon = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()
+        self.prober = Prober(
+            changed=self._changed, check=check or Checkers(), counted=self._counted, clock=lambda: noon
+        )
 
     def _changed(self) -> None:
         self.changes += 1
@@ -88,10 +96,11 @@ class Checks:
 
 
 @asynccontextmanager
-async def checking() -> AsyncIterator[Checks]:
-    """Run a prober."""
-    checks = Checks()
+async def checking(check: Check | None = None) -> AsyncIterator[Checks]:
+    """Run a prober, with real checks unless told otherwise."""
+    checks = Checks(check)
     task = asyncio.create_task(checks.prober.run())
+    await asyncio.sleep(0)
     try:
         yield checks
     finally:
@@ -158,6 +167,103 @@ async def test_equal_checks_run_once(target: Target) -> None:
         await checks.until(lambda: checks.made == 1)
         await asyncio.sleep(0.05)
         assert checks.made == 1
+
+
+async def test_a_check_that_cannot_be_made_changes_no_verdict(tmp_path: Path) -> None:
+    """A script that is not mounted would take every real server out, or bring a dead one in."""
+    check = TableHealthCheck(script=ExecCheck("missing"), interval_seconds=0.02, timeout_seconds=0.5)  # type: ignore[arg-type]
+    serving, entering = CheckKey("127.0.0.1", 1, check), CheckKey("127.0.0.1", 2, check)
+    async with checking(Checkers(tmp_path)) as checks:
+        checks.prober.update([serving, entering], [serving])
+        await checks.until(lambda: checks.prober.broken >= 6)
+        assert checks.prober.view() == {serving: Health.UP, entering: Health.UNKNOWN}
+        outcome = checks.prober.outcome(serving)
+        assert outcome.trouble.startswith("there is no script")
+        assert (outcome.message, outcome.since) == ("", "2026-11-23T12:00:00Z")
+        assert checks.changes == 2  # told once for each, however often it is tried
+        (tmp_path / "missing").write_text("#!/bin/sh\nexit 0\n")
+        (tmp_path / "missing").chmod(0o755)
+        await checks.until(lambda: checks.prober.view()[entering] is Health.UP)
+        await checks.until(lambda: not checks.prober.outcome(serving).trouble)
+
+
+async def test_a_check_that_breaks_unexpectedly_is_made_again() -> None:
+    """A fault of ours must neither end the checks nor count against the real server."""
+    attempts = itertools.count()
+
+    async def faulty(_key: CheckKey, _source: str) -> str:
+        if next(attempts) < 2:
+            raise RuntimeError("a fault of ours")
+        return ""
+
+    key = CheckKey("127.0.0.1", 1, settings())
+    async with checking(faulty) as checks:
+        checks.prober.update([key], [key])
+        await checks.until(lambda: checks.prober.broken == 2)
+        assert "log" in checks.prober.outcome(key).trouble
+        await checks.until(lambda: checks.made >= 3 and not checks.prober.outcome(key).trouble)
+        assert checks.prober.view()[key] is Health.UP
+
+
+async def test_the_network_that_checks_must_come_from() -> None:
+    """Each director asks from its own address there; one that has none says so and changes nothing."""
+    asked: list[str] = []
+
+    async def check(_key: CheckKey, source: str) -> str:
+        asked.append(source)
+        return ""
+
+    there = CheckKey("192.0.2.9", 80, structs.replace(settings(), source_network="198.51.100.0/24"))
+    six = CheckKey("2001:db8::9", 80, structs.replace(settings(), source_network="2001:db8::/64"))
+    nowhere = CheckKey("192.0.2.9", 80, structs.replace(settings(), source_network="203.0.113.0/24"))
+    async with checking(check) as checks:
+        checks.prober.use_addresses(("192.0.2.1/24", "198.51.100.7/24", "2001:db8::7/64"))
+        checks.prober.update([there, six, nowhere])
+        await checks.until(lambda: set(asked) == {"198.51.100.7", "2001:db8::7"} and checks.prober.broken > 0)
+        assert checks.prober.view()[nowhere] is Health.UNKNOWN
+        assert "203.0.113.0/24" in checks.prober.outcome(nowhere).trouble
+        checks.prober.use_addresses(("203.0.113.7/24",))
+        await checks.until(lambda: checks.prober.view()[nowhere] is Health.UP)
+
+
+async def test_in_doubt_it_asks_again_soon(target: Target) -> None:
+    """With a fast interval a dead real server is out after one interval, not after three."""
+    check = structs.replace(settings(interval=0.2), fast_interval_seconds=0.01)
+    key = CheckKey("127.0.0.1", target.port, check)
+    async with checking() as checks:
+        checks.prober.update([key], [key])
+        await checks.until(lambda: checks.made >= 1)
+        await target.stop()
+        began = asyncio.get_running_loop().time()
+        await checks.until(lambda: checks.prober.view()[key] is Health.DOWN)
+        assert asyncio.get_running_loop().time() - began < 0.2 + 0.35  # three slow ones take 0.4 s at least
+
+
+async def test_what_starts_late_is_counted() -> None:
+    """An agent with more checks than it can make says so, and does not make up for them in a burst."""
+    blocked = asyncio.Event()
+
+    async def slow(_key: CheckKey, _source: str) -> str:
+        await blocked.wait()
+        return ""
+
+    keys = [CheckKey("127.0.0.1", port, settings(interval=0.05)) for port in range(1, 4)]
+    async with checking(slow) as checks:
+        checks.prober._slots = asyncio.Semaphore(1)
+        checks.prober.update(keys, keys)
+        await asyncio.sleep(0.3)
+        assert checks.prober.late == 0
+        blocked.set()
+        await checks.until(lambda: checks.prober.late >= 2)
+
+
+@pytest.mark.parametrize(("soft", "hard", "allowed"), [(1024, 1024, 768), (100, 100, 1), (10**6, 10**6, 4096)])
+def test_files_bound_what_is_checked_at_once(
+    soft: int, hard: int, allowed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent's own connections must not fail because its checks have used up all files."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    assert allowed_at_once() == allowed
 
 
 async def test_a_hanging_check_does_not_hold_up_others(target: Target, full: int) -> None:

@@ -55,6 +55,26 @@ def test_a_real_server_is_healthy_when_all_its_ports_are() -> None:
     assert exception.message == "198.51.100.1 port 443: connection refused"
 
 
+def test_a_check_that_cannot_be_made_is_told_apart_from_one_that_failed() -> None:
+    """Who is served goes on counting as served; who was never in does not; who failed before has failed."""
+    trouble = "there is no script /x"
+    found = {
+        ("198.51.100.0", 80): Outcome(Health.UP, trouble=trouble, since="2026-11-23T12:00:00Z", milliseconds=3),
+        ("198.51.100.1", 80): Outcome(Health.UNKNOWN, trouble=trouble),
+        ("198.51.100.2", 80): Outcome(Health.DOWN, "connection refused", trouble=trouble),
+    }
+    (report,) = told(table(count=4), found).tables
+    assert report.healthy == 2
+    assert [(one.real_server, one.reason, one.serves) for one in report.exceptions] == [
+        ("s0", Reason.CHECK_BROKEN, True),
+        ("s1", Reason.CHECK_BROKEN, False),
+        ("s2", Reason.CHECK_FAILED, False),
+    ]
+    first = report.exceptions[0]
+    assert (first.since, first.check_milliseconds) == ("2026-11-23T12:00:00Z", 3)
+    assert first.message == f"198.51.100.0 port 80: cannot be checked (it goes on as it was): {trouble}"
+
+
 def test_what_is_not_known_yet_is_not_healthy() -> None:
     """Before the first result nothing is claimed."""
     (report,) = told(table(), {("198.51.100.0", 80): Outcome(Health.UNKNOWN)}).tables

@@ -12,7 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvs_dr.api import kinds, translate
-from lvs_dr.core.checks import TableHealthCheck, TcpCheck
+from lvs_dr.core.checks import (
+    DnsCheck,
+    DnsProtocol,
+    DnsType,
+    ExecCheck,
+    GrpcCheck,
+    HttpCheck,
+    HttpHeader,
+    PingCheck,
+    TableHealthCheck,
+    TcpCheck,
+    TlsSettings,
+    UdpCheck,
+)
 from lvs_dr.core.node import DirectorRole, LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import (
     ConnectionLimits,
@@ -426,3 +439,51 @@ def test_examples_parse() -> None:
         for document in yaml.safe_load_all(example.read_text()):
             kind = next(kind for kind in kinds.USER_KINDS if kind.kind == document["kind"])
             assert not isinstance(PARSERS[kind](json.loads(json.dumps(document))), Invalid), example.name
+
+
+CHECKS: list[tuple[dict[str, Any], TableHealthCheck]] = [
+    (
+        {"tcp": {"send": "PING\r\n", "expectHex": "2B50"}, "jitterPercent": 10, "fastIntervalSeconds": 1},
+        TableHealthCheck(TcpCheck(0, "50494e470d0a", "2b50"), jitter_percent=10, fast_interval_seconds=1),
+    ),
+    ({"http": {}}, TableHealthCheck(http=HttpCheck())),
+    (
+        {"http": {"path": "/up", "headers": [{"name": "X", "value": "y"}], "expectedStatuses": ["301", "200"]}},
+        TableHealthCheck(http=HttpCheck(path="/up", headers=(HttpHeader("X", "y"),), expected_statuses=("200", "301"))),
+    ),
+    ({"https": {"host": "a"}}, TableHealthCheck(http=HttpCheck(host="a", tls=TlsSettings()))),
+    (
+        {"https": {"tls": {"serverName": "b", "verify": False}}},
+        TableHealthCheck(http=HttpCheck(tls=TlsSettings("b", verify=False))),
+    ),
+    (
+        {"dns": {"name": "a.example", "type": "MX", "expect": "mx", "protocol": "TCP"}},
+        TableHealthCheck(dns=DnsCheck("a.example", DnsType.MX, "mx", DnsProtocol.TCP)),
+    ),
+    ({"ping": {}, "sourceNetwork": "192.0.2.0/24"}, TableHealthCheck(ping=PingCheck(), source_network="192.0.2.0/24")),
+    ({"grpc": {"service": "a.B"}}, TableHealthCheck(grpc=GrpcCheck(service="a.B"))),
+    ({"grpc": {"tls": {}}}, TableHealthCheck(grpc=GrpcCheck(tls=TlsSettings()))),
+    (
+        {"exec": {"name": "check", "arguments": ["-v", "a b"], "port": 1}},
+        TableHealthCheck(script=ExecCheck("check", ("-v", "a b"), 1)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("written", "compiled"), CHECKS)
+def test_checks_arrive_as_they_were_written(written: dict[str, Any], compiled: TableHealthCheck) -> None:
+    """A setting that got lost on the way would be checked otherwise than its user thinks."""
+    parsed = service(healthCheck=written)
+    assert isinstance(parsed, VirtualService)
+    assert parsed.health_check == compiled
+    assert msgspec.json.decode(msgspec.json.encode(compiled), type=TableHealthCheck) == compiled
+
+
+def test_a_udp_check_and_a_check_address() -> None:
+    """A service of UDP ports, checked on another network."""
+    parsed = service(ports=[{"port": 53, "protocol": "UDP"}], healthCheck={"udp": {"sendHex": "00FF"}})
+    assert isinstance(parsed, VirtualService)
+    assert parsed.health_check == TableHealthCheck(udp=UdpCheck(send="00ff"))
+    server = translate.real_server(body(spec={"nodeName": "a", "checkAddress": "198.51.100.9"}))
+    assert isinstance(server, RealServer)
+    assert server.check_address == "198.51.100.9"

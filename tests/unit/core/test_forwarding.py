@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from lvs_dr.core.checks import TableHealthCheck, TcpCheck
+from lvs_dr.core.checks import HttpCheck, TableHealthCheck, TcpCheck
 from lvs_dr.core.compile import required
 from lvs_dr.core.node import BackendTunnel, IpvsSysctl
 from lvs_dr.core.objects import (
@@ -30,6 +30,7 @@ from lvs_dr.core.table import (
     FEATURE_ANY_PORT,
     FEATURE_FIREWALL_MARK,
     FEATURE_FORWARDING,
+    FEATURE_HEALTH_CHECKS,
     FEATURE_SERVICE_OPTIONS,
     TableDestination,
     TablePersistence,
@@ -105,12 +106,23 @@ def test_everything_arrives_in_the_table() -> None:
         ({"ports": (Port(0),), "persistence": Persistence(300, 32)}, (FEATURE_ANY_PORT, FEATURE_SERVICE_OPTIONS)),
         ({"scheduler": "mh", "scheduler_flags": ("mh-port",)}, (FEATURE_SERVICE_OPTIONS,)),
         ({"forwarding": MASQUERADE}, (FEATURE_FORWARDING,)),
+        ({"health_check": TableHealthCheck(TcpCheck(), 5, 4, 3, 2)}, ()),
+        ({"health_check": TableHealthCheck(http=HttpCheck())}, (FEATURE_HEALTH_CHECKS,)),
+        ({"health_check": TableHealthCheck(TcpCheck(expect="00"))}, (FEATURE_HEALTH_CHECKS,)),
+        ({"health_check": TableHealthCheck(TcpCheck(), jitter_percent=9)}, (FEATURE_HEALTH_CHECKS,)),
     ],
 )
 def test_a_table_requires_only_what_it_uses(given: dict[str, Any], features: tuple[str, ...]) -> None:
     """A plain service goes on through an upgrade whatever the agents' version."""
     objects = serving(service(**given), real_server(S1))
     assert objects.world.tables[WEB].spec.requires == features == required(objects.world.tables[WEB].spec)
+
+
+def test_a_check_address_reaches_the_table_and_needs_an_agent_that_knows_it() -> None:
+    """An older agent would check another address, and take a real server out that is well."""
+    objects = serving(service(), real_server(S1, check_address="198.51.100.9"))
+    assert entries(objects)[S1].check_address == "198.51.100.9"
+    assert objects.world.tables[WEB].spec.requires == (FEATURE_HEALTH_CHECKS,)
 
 
 def test_masquerading_puts_no_vip_on_lo_and_enters_at_once() -> None:

@@ -1,11 +1,16 @@
 """Rise and fall of a destination."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from lvs_dr.core.health import CheckKey, CheckState, Health, carry_over, check_keys, initial, step
-from lvs_dr.core.table import TableHealthCheck, TcpCheck
-from tests.unit.core.plan_cases import CHECK, RIPS, table
+from lvs_dr.core.checks import ExecCheck, HttpCheck, PingCheck, TableHealthCheck, TcpCheck
+from lvs_dr.core.desired import desired
+from lvs_dr.core.health import CheckKey, CheckState, Health, carry_over, check_keys, initial, pause, step
+from lvs_dr.core.ipvs_table import check_ports
+from lvs_dr.core.ledger import Ledger
+from tests.unit.core.plan_cases import CHECK, RIPS, director, table
 
 KEY = CheckKey(RIPS[4][0], 8443, CHECK)
 
@@ -85,3 +90,57 @@ def test_a_verdict_changes_only_after_enough_results_in_a_row(
             assert state.health is wanted
         else:
             assert state.health is before
+
+
+@given(st.lists(st.booleans(), max_size=40), st.integers(1, 5), st.integers(1, 5), st.integers(0, 5))
+def test_the_interval_is_short_exactly_while_the_verdict_is_in_doubt(
+    results: list[bool], rise: int, fall: int, fast: int
+) -> None:
+    """A dead real server is found out sooner, and one that is settled is not asked more often than told."""
+    check = TableHealthCheck(TcpCheck(), 7, 1, rise, fall, fast_interval_seconds=fast)
+    state = CheckState()
+    for success in results:
+        state = step(state, check, success=success)
+        doubted = state.health is not (Health.UP if success else Health.DOWN)
+        assert pause(state, check) == (fast if doubted and fast else 7)
+
+
+def test_a_real_server_is_checked_where_it_says() -> None:
+    """Its status page may be on another network; the director sends to its own address all the same."""
+    spec = table(rips=RIPS[4][:1], check=CHECK)
+    (entry,) = spec.destinations
+    other = replace(spec, destinations=(replace(entry, check_address="198.51.100.9"),))
+    (key,) = check_keys(other)
+    assert key.address == "198.51.100.9"
+    for verdict, found in ((Health.UP, {entry.address}), (Health.DOWN, set())):
+        wanted = desired(director(), {"a/b": other}, {key: verdict}, Ledger("boot"), held=frozenset(), reserved={})
+        assert {each.address for each in wanted.destinations} == found
+
+
+@pytest.mark.parametrize(
+    ("check", "ports", "of_mark"),
+    [
+        (TableHealthCheck(TcpCheck()), (80, 443), ()),
+        (TableHealthCheck(TcpCheck(port=22)), (22,), (22,)),
+        (TableHealthCheck(http=HttpCheck()), (80, 443), ()),
+        (TableHealthCheck(ping=PingCheck()), (0,), (0,)),
+        (TableHealthCheck(script=ExecCheck("x")), (80, 443), (0,)),
+        (TableHealthCheck(), (80, 443), ()),
+    ],
+)
+def test_what_is_asked_of_which_service(
+    check: TableHealthCheck, ports: tuple[int, ...], of_mark: tuple[int, ...]
+) -> None:
+    """A ping asks a machine once, not once for each port; a marked service has no port of its own."""
+    spec = table(ports=(80, 443), check=check)
+    assert check_ports(spec) == ports
+    assert check_ports(replace(spec, ports=(), firewall_mark=7)) == of_mark
+
+
+def test_a_ping_takes_a_real_server_out_and_in() -> None:
+    """Its check has no port; it decides all the same, for all ports."""
+    spec = table(ports=(80, 443), rips=RIPS[4][:1], check=TableHealthCheck(ping=PingCheck()))
+    (key,) = check_keys(spec)
+    for verdict, count in ((Health.UP, 2), (Health.DOWN, 0)):
+        wanted = desired(director(), {"a/b": spec}, {key: verdict}, Ledger("boot"), held=frozenset(), reserved={})
+        assert len(wanted.destinations) == count

@@ -63,6 +63,23 @@ def test_a_failed_real_server_is_counted_and_named() -> None:
     assert told(server.conditions) == ("False", "CheckFailed")
 
 
+def test_a_check_that_cannot_be_made_leaves_the_count_and_makes_healthy_unknown() -> None:
+    """The real server serves, and nobody knows whether it is well: neither True nor False is the truth."""
+    objects = serving()
+    for director in (D1, D2):
+        agent(objects, director, web=(TableException("CheckBroken", "no script", S2, serves=True),))
+    found = web_status(objects)
+    assert found.real_servers.summary == "2/2"
+    assert told(found.conditions) == ("True", "Serving")
+    assert f"unsure of {S2} (CheckBroken: no script)" in condition(found.conditions).message
+    server = server_status(objects, S2)
+    assert told(server.conditions, "Healthy") == ("Unknown", "CheckBroken")
+    assert told(server.conditions) == ("Unknown", "CheckBroken")
+    for director in (D1, D2):
+        agent(objects, director, web=(TableException("CheckBroken", "no script", S2),))
+    assert web_status(objects).real_servers.summary == "1/2"
+
+
 def test_a_dissenting_director_is_named() -> None:
     """A takeover would end there."""
     objects = serving()

@@ -1,0 +1,85 @@
+"""Health checks on the cluster: what a check says decides who gets connections, and status says why."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from lvs_lab import NodeProcess
+from tests.e2e.cluster import Cluster, virtual_service, wait_until
+
+STATUS_PORT = 8080
+STATUS_FILE = "/tmp/health-status"  # noqa: S108 - on a lab node of our own
+CHECK = {
+    "http": {"port": STATUS_PORT, "path": "/healthz", "bodyContains": "ready"},
+    "intervalSeconds": 1,
+    "timeoutSeconds": 1,
+    "rise": 2,
+    "fall": 2,
+}
+# Answers with the status in a file: what a person or a deployment switches.
+PAGE = f"""
+import http.server
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(int(open({STATUS_FILE!r}).read()))
+        self.end_headers()
+        self.wfile.write(b"ready: yes\\n")
+    def log_message(self, *_):
+        pass
+http.server.ThreadingHTTPServer(("", {STATUS_PORT}), Page).serve_forever()
+"""
+
+
+@pytest.fixture
+def pages(cluster: Cluster) -> Iterator[Cluster]:
+    """A status page beside the service of each real server, well at first."""
+    running: list[NodeProcess] = []
+    for name in ("storage-1", "storage-2"):
+        answer(cluster, name, 200)
+        running.append(cluster.nodes[name].spawn(sys.executable, "-c", PAGE))
+    yield cluster
+    for process in running:
+        process.signal(9)
+
+
+def answer(cluster: Cluster, node: str, status: int) -> None:
+    """Have the status page of a real server answer with this status from now on."""
+    cluster.nodes[node].run("sh", "-c", f"echo {status} > {STATUS_FILE}")
+
+
+def test_a_real_server_that_says_503_gets_no_connection(pages: Cluster) -> None:
+    """Its port is open all the time: only what it answers tells that it is not ready. And back."""
+    pages.example(healthCheck=CHECK)
+    assert pages.connect(10).answers == {"storage-1": 5, "storage-2": 5}
+    answer(pages, "storage-1", 503)
+    pages.healthy(1, 2)
+    got = pages.connect(10)
+    assert got.answers == {"storage-2": 10}
+    assert got.errors == {}
+    told = pages.condition("realserver", "storage-1", "Healthy")
+    assert (told["status"], told["reason"]) == ("False", "CheckFailed")
+    assert "answered 503, expected 200-299" in told["message"]
+    answer(pages, "storage-1", 200)
+    pages.healthy(2, 2)
+    wait_until(lambda: pages.connect(10).answers == {"storage-1": 5, "storage-2": 5}, within=10)
+
+
+def test_a_check_that_cannot_be_made_takes_nobody_out(cluster: Cluster) -> None:
+    """A script that is not mounted says nothing about the real servers: both go on, and status says so."""
+    cluster.example()
+    cluster.apply(virtual_service(healthCheck={"exec": {"name": "not-mounted"}, "intervalSeconds": 1}))
+
+    def told() -> None:
+        found = cluster.condition("realserver", "storage-1", "Healthy")
+        assert (found.get("status"), found.get("reason")) == ("Unknown", "CheckBroken"), found
+
+    wait_until(told, within=30)
+    assert cluster.connect(10).answers == {"storage-1": 5, "storage-2": 5}
+    cluster.healthy(2, 2)
+
+
+def test_pings_reach_real_servers(cluster: Cluster) -> None:
+    """Raw sockets work with the rights that the agent's pod has."""
+    cluster.example(healthCheck={"ping": {}, "intervalSeconds": 1})
+    assert cluster.connect(10).answers == {"storage-1": 5, "storage-2": 5}
