@@ -1,17 +1,18 @@
 """One check of any kind: its time limit, and its errors in words."""
 
-import asyncio
 from pathlib import Path
 from typing import Final
 
 from lvs_dr.agent.health import dns, grpc, http, tcp, udp
 from lvs_dr.agent.health.attempt import Attempt, CannotCheckError, explained
 from lvs_dr.agent.health.connection import CheckFailedError
+from lvs_dr.agent.health.deadline import Deadline, StolenTime
 from lvs_dr.agent.health.ping import Pinger
 from lvs_dr.agent.health.script import Scripts
 from lvs_dr.core.checks import DnsCheck, ExecCheck, GrpcCheck, HttpCheck, PingCheck, TcpCheck, UdpCheck
 from lvs_dr.core.health import CheckKey
 
+TOO_BUSY: Final = "the director is too busy: its agent does not get its turn in time to see answers"
 SCRIPTS: Final = Path("/etc/lvs-operator/check-scripts")
 
 
@@ -19,6 +20,7 @@ class Checkers:
     """Makes checks. `scripts` is the directory of those that exec checks name."""
 
     def __init__(self, scripts: Path = SCRIPTS) -> None:
+        self._stolen = StolenTime()
         self._pinger = Pinger()
         self._scripts = Scripts(scripts)
 
@@ -28,10 +30,13 @@ class Checkers:
         `source`: own address to ask from; empty: any.
         """
         attempt = Attempt(key.address, key.port, float(key.check.timeout_seconds), source)
+        deadline = Deadline(attempt.timeout, self._stolen)
         try:
-            async with asyncio.timeout(attempt.timeout):
+            async with deadline:
                 return await self._kind(attempt, key)
-        except TimeoutError:  # ours, or the kernel's ETIMEDOUT: the same to the reader
+        except TimeoutError as error:  # ours, or the kernel's ETIMEDOUT: the same to the reader
+            if deadline.starved:
+                raise CannotCheckError(TOO_BUSY) from error
             return attempt.too_slow
         except CheckFailedError as error:
             return str(error)

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 IN_FLIGHT: Final = 4096  # checks at the same time; more wait for their turn
 OTHER_FILES: Final = 256  # that the agent may have open besides
 LATE_PART: Final = 0.1  # of its interval: a check that starts later than this after its time counts as late
+LOGGED: Final = 10  # checks that cannot be made, by name, in so many seconds:
+QUIET_SECONDS: Final = 60.0
 
 Check = Callable[[CheckKey, str], Awaitable[str]]
 """Makes one check from an own address ("" = any); returns "" or what is wrong. Raises CannotCheckError."""
@@ -76,6 +78,8 @@ class Prober:
         self._view: dict[CheckKey, Health] | None = None
         self._own: tuple[str, ...] = ()
         self._sources: dict[tuple[str, bool], str] = {}
+        self._quiet_since = -QUIET_SECONDS
+        self._logged = self._unlogged = 0
         self.late = 0
         self.broken = 0
 
@@ -215,7 +219,7 @@ class Prober:
         before = self._troubles.get(key)
         if before is None:
             self._troubles[key] = _Told(trouble, self._now(), milliseconds)
-            log.warning("%s cannot be checked: %s", _name(key), trouble)
+            self._log_broken(key, trouble)
             self._tell()
 
     def _result(self, key: CheckKey, message: str, milliseconds: int) -> None:
@@ -233,6 +237,19 @@ class Prober:
             log.info("%s is %s%s", _name(key), after.health.lower(), f" ({message})" if message else "")
         if self._troubles.pop(key, None) is not None or news:
             self._tell()
+
+    def _log_broken(self, key: CheckKey, trouble: str) -> None:
+        """Name the first ones and count the others: what breaks one check breaks thousands at the same time."""
+        now = asyncio.get_running_loop().time()
+        if now - self._quiet_since > QUIET_SECONDS:
+            if self._unlogged:
+                log.warning("%d more could not be checked", self._unlogged)
+            self._quiet_since, self._logged, self._unlogged = now, 0, 0
+        if self._logged < LOGGED:
+            self._logged += 1
+            log.warning("%s cannot be checked: %s", _name(key), trouble)
+        else:
+            self._unlogged += 1
 
     def _tell(self) -> None:
         self._view = None
