@@ -5,9 +5,8 @@ import time
 
 import pytest
 
-from lvs_dr.agent.health import checkers
 from lvs_dr.agent.health.attempt import CannotCheckError
-from lvs_dr.agent.health.deadline import MOST_TIMES, Deadline, StolenTime
+from lvs_dr.agent.health.deadline import Deadline, StolenTime
 from lvs_dr.core.checks import TcpCheck
 from tests.unit.agent.check_servers import ask, full, stream
 
@@ -59,32 +58,31 @@ async def test_an_answer_that_was_there_in_time_counts_however_late_it_is_seen()
 
 async def test_a_director_that_never_gets_its_turn_says_nothing_of_the_real_server() -> None:
     """It would call dead what it cannot see."""
-    ended = asyncio.Event()
 
     async def hold_up() -> None:
-        while not ended.is_set():
-            time.sleep(0.1)  # noqa: ASYNC251 - what this test is about
-            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        time.sleep(1)  # noqa: ASYNC251 - what this test is about
 
     async with full() as port:
         holding = asyncio.create_task(hold_up())
-        try:
-            with pytest.raises(CannotCheckError, match="too busy"):
-                await ask(port, timeout=0.05, tcp=TcpCheck())
-        finally:
-            ended.set()
-            await holding
-    assert checkers.TOO_BUSY
+        with pytest.raises(CannotCheckError, match="too busy"):
+            await ask(port, timeout=0.2, tcp=TcpCheck())
+        await holding
 
 
 async def test_a_hanging_real_server_is_found_out_on_a_busy_director() -> None:
-    """Stolen time is given back, and then the silence counts: within a bound."""
-    stolen = StolenTime()
+    """Stolen time is given back, and then the silence counts."""
+
+    async def hold_up() -> None:
+        await asyncio.sleep(0.01)
+        time.sleep(0.5)  # noqa: ASYNC251 - what this test is about
+
+    deadline = Deadline(0.4, StolenTime())
     began = asyncio.get_running_loop().time()
-    deadline = Deadline(0.1, stolen)
+    holding = asyncio.create_task(hold_up())
     with pytest.raises(TimeoutError):
         async with deadline:
-            time.sleep(0.15)  # noqa: ASYNC251 - what this test is about
             await asyncio.sleep(60)
+    await holding
     assert not deadline.starved
-    assert 0.15 < asyncio.get_running_loop().time() - began < 0.1 * MOST_TIMES + 1
+    assert asyncio.get_running_loop().time() - began > 0.7

@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import logging
+import re
 from typing import Any
 
 import msgspec
@@ -431,6 +432,17 @@ def test_parsing_depends_on_what_is_said_not_on_how(address: Any, ports: set[int
         assert [port.port for port in parsed[0].ports] == sorted(ports)
     else:
         assert str(address) == "255.255.255.255"
+
+
+def test_recipes_for_health_checks_parse() -> None:
+    """What is copied from the page works."""
+    page = (ROOT / "docs" / "health.md").read_text()
+    recipes = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    assert len(recipes) >= 8
+    for recipe in recipes:
+        assert list(recipe) == ["healthCheck"]
+        protocol = "UDP" if "udp" in recipe["healthCheck"] else "TCP"
+        assert service(ports=[{"port": 123, "protocol": protocol}], **recipe).health_check is not None
 
 
 def test_examples_parse() -> None:

@@ -10,6 +10,7 @@ from typing import Final, Self
 
 TICK_SECONDS: Final = 0.05
 LEAST_SECONDS: Final = 0.01  # a delay that every event loop has now and then
+SMALL_PART: Final = 0.1  # of its limit that a check need not have had
 MOST_TIMES: Final = 4  # of its limit that a check may take in all
 
 
@@ -17,23 +18,25 @@ class StolenTime:
     """Counts the seconds in which the event loop was late; it looks only while somebody needs it."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
         self.users = 0
-        self._ticking = False
+        self._seconds = 0.0
+        self._due: float | None = None  # of the next look
+
+    def until(self, now: float) -> float:
+        """Return the seconds that were stolen so far; only differences mean something."""
+        late = now - self._due if self._due is not None else 0.0
+        return self._seconds + (late if late > LEAST_SECONDS else 0.0)
 
     def watch(self) -> None:
         """See to it that it is looked."""
-        if not self._ticking:
-            self._ticking = True
+        if self._due is None:
             loop = asyncio.get_running_loop()
-            loop.call_at(loop.time() + TICK_SECONDS, self._tick, loop.time() + TICK_SECONDS)
+            self._due = loop.time() + TICK_SECONDS
+            loop.call_at(self._due, self._look)
 
-    def _tick(self, due: float) -> None:
-        loop = asyncio.get_running_loop()
-        late = loop.time() - due
-        if late > LEAST_SECONDS:
-            self.seconds += late
-        self._ticking = False
+    def _look(self) -> None:
+        self._seconds = self.until(asyncio.get_running_loop().time())
+        self._due = None
         if self.users:
             self.watch()
 
@@ -46,17 +49,18 @@ class Deadline:
         self._stolen = stolen
         self._task: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._granted = 0.0
+        self._began = self._stolen_before = 0.0
         self._over = False
         self.starved = False
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        self._began, self._stolen_before = loop.time(), self._stolen.seconds
+        self._began = loop.time()
+        self._stolen_before = self._stolen.until(self._began)
         self._stolen.users += 1
         self._stolen.watch()
-        self._arm(loop, self._began + self._seconds)
+        self._timer = loop.call_at(self._began + self._seconds, self._due)
         return self
 
     async def __aexit__(
@@ -68,18 +72,14 @@ class Deadline:
         if self._over and self._task is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
-    def _arm(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        self._timer = loop.call_at(due, self._due, due)
-
-    def _due(self, due: float) -> None:
+    def _due(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        late = now - due
-        stolen = max(self._stolen.seconds - self._stolen_before - self._granted, late if late > LEAST_SECONDS else 0.0)
-        if stolen > LEAST_SECONDS:
-            if now - self._began < MOST_TIMES * self._seconds:
-                self._granted += stolen
-                self._arm(loop, now + min(stolen, self._seconds))
+        elapsed = now - self._began
+        left = self._seconds - (elapsed - (self._stolen.until(now) - self._stolen_before))
+        if left > self._seconds * SMALL_PART:
+            if elapsed < MOST_TIMES * self._seconds:
+                self._timer = loop.call_at(now + left, self._due)
                 return
             self.starved = True
         self._over = True

@@ -23,6 +23,7 @@ from lvs_dr.core.health import CheckKey, CheckState, Health, carry_over, pause, 
 log = logging.getLogger(__name__)
 
 IN_FLIGHT: Final = 4096  # checks at the same time; more wait for their turn
+BATCH: Final = 64  # checks that start without a look at answers in between
 OTHER_FILES: Final = 256  # that the agent may have open besides
 LATE_PART: Final = 0.1  # of its interval: a check that starts later than this after its time counts as late
 LOGGED: Final = 10  # checks that cannot be made, by name, in so many seconds:
@@ -131,7 +132,11 @@ class Prober:
         try:
             while True:
                 self._news.clear()
-                while self._due and self._due[0][0] <= loop.time():
+                for number in itertools.count(1):
+                    if not self._due or self._due[0][0] > loop.time():
+                        break
+                    if number % BATCH == 0:
+                        await asyncio.sleep(0)  # answers are looked at before more is asked
                     due, ticket, key = heapq.heappop(self._due)
                     if self._tickets.get(key) == ticket:
                         await self._slots.acquire()
