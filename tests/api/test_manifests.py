@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lvs_dr.agent.health import checkers
 from lvs_lab.controlplane import LocalControlPlane
 
 ROOT = Path(__file__).parents[2]
@@ -46,10 +47,19 @@ def with_component(server: LocalControlPlane, directory: Path, name: str) -> Any
 
 def test_the_component_narrows_the_agents(server: LocalControlPlane, tmp_path: Path) -> None:
     """Sites that do not want an agent on every node get the component to work with the base."""
-    terms = with_component(server, tmp_path, "labelled-nodes")["affinity"]["nodeAffinity"][
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    ]
+    template = with_component(server, tmp_path, "labelled-nodes")
+    terms = template["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert terms["nodeSelectorTerms"][0]["matchExpressions"][0]["key"] == "lvs-operator.io/agent"
+
+
+def test_the_component_mounts_scripts_where_the_agent_looks(server: LocalControlPlane, tmp_path: Path) -> None:
+    """A script that is mounted elsewhere is never found, and the base's own mounts must stay."""
+    template = with_component(server, tmp_path, "check-scripts")
+    mounts = {each["name"]: each for each in template["containers"][0]["volumeMounts"]}
+    assert mounts["check-scripts"]["mountPath"] == str(checkers.SCRIPTS)
+    assert {"sysctls", "run", "state"} < mounts.keys()
+    (volume,) = [each for each in template["volumes"] if each["name"] == "check-scripts"]
+    assert volume["configMap"] == {"name": "lvs-check-scripts", "defaultMode": 0o555, "optional": True}
 
 
 def test_real_time_is_granted_to_the_speaker_alone(server: LocalControlPlane, tmp_path: Path) -> None:

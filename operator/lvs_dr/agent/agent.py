@@ -85,9 +85,8 @@ class Agent:
         self.source = DesiredState(settings.node, wake=self.wake)
         self._tables = GroupWatch(client, self.source, idle=settings.watch_idle)
         self.in_force = InForce(settings.node)
-        self.prober = Prober(
-            changed=self.wake, counted=self._checked, check=settings.check or Checkers(settings.check_scripts)
-        )
+        self._checkers = Checkers(settings.check_scripts)
+        self.prober = Prober(changed=self.wake, counted=self._checked, check=settings.check or self._checkers)
         self.assigner = Assigner(speaker, wake=self.wake)
         self.node_pass = NodePass(
             source=self.source,
@@ -184,6 +183,7 @@ class Agent:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._checkers.close()
             self._save_last_good()
 
     async def _kept_running(self, name: str, part: Callable[[], Awaitable[None]]) -> None:

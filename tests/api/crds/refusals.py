@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from lvs_dr.api import kinds
 from lvs_dr.api.models import (
-    checks,
+    check_fields,
     combinations,
     director_group,
     forwarding,
@@ -207,32 +207,38 @@ CHECKS = [
         healthCheck={kind: {"port": 1} for kind in ("tcp", "http", "https", "grpc")}
         | {"dns": {"name": ".", "port": 1}, "udp": {"send": "x", "port": 1}, "exec": {"name": "x"}, "ping": {}},
     ),
-    _check("path-with-space", "http.path", "/a b", checks.BAD_PATH, {"http": {"path": "/a b"}}),
-    _check("path-of-two-lines", "http.path", "/\\r\\nX: y", checks.BAD_PATH, {"http": {"path": "/\r\nX: y"}}),
-    _check("host-with-path", "http.host", "a/b", checks.BAD_HOST, {"http": {"host": "a/b"}}),
+    _check("path-with-space", "http.path", "/a b", check_fields.BAD_PATH, {"http": {"path": "/a b"}}),
+    _check("path-of-two-lines", "http.path", "/\\r\\nX: y", check_fields.BAD_PATH, {"http": {"path": "/\r\nX: y"}}),
+    _check("host-with-path", "http.host", "a/b", check_fields.BAD_HOST, {"http": {"host": "a/b"}}),
     _check(
         "own-header",
         "http.headers[0].name",
         "HOST",
-        checks.OWN_HEADER,
+        check_fields.OWN_HEADER,
         {"http": {"headers": [{"name": "HOST", "value": "x"}]}},
     ),
     _check(
         "header-of-two-lines",
         "http.headers[0].value",
         "a\\nb",
-        checks.BAD_HEADER_VALUE,
+        check_fields.BAD_HEADER_VALUE,
         {"http": {"headers": [{"name": "X", "value": "a\nb"}]}},
     ),
-    _check("status-600", "http.expectedStatuses[0]", "600", checks.BAD_STATUS, {"http": {"expectedStatuses": ["600"]}}),
+    _check(
+        "status-600",
+        "http.expectedStatuses[0]",
+        "600",
+        check_fields.BAD_STATUS,
+        {"http": {"expectedStatuses": ["600"]}},
+    ),
     _service(
         "statuses-backwards",
-        f"spec.healthCheck.http.expectedStatuses: {INVALID}{checks.BAD_STATUS}",
+        f"spec.healthCheck.http.expectedStatuses: {INVALID}{check_fields.BAD_STATUS}",
         healthCheck={"http": {"expectedStatuses": ["299-200"]}},
     ),
     _service(
         "body-of-head",
-        f"spec.healthCheck.https.bodyContains: {INVALID}{checks.HEAD_HAS_NO_BODY}",
+        f"spec.healthCheck.https.bodyContains: {INVALID}{check_fields.HEAD_HAS_NO_BODY}",
         healthCheck={"https": {"method": "HEAD", "bodyContains": "ok"}},
     ),
     _service(
@@ -240,25 +246,27 @@ CHECKS = [
         _unsupported("spec.healthCheck.http.method", "POST", ["GET", "HEAD", "OPTIONS"]),
         healthCheck={"http": {"method": "POST"}},
     ),
-    _check("no-certificate", "https.tls.caBundle", "x", checks.BAD_CERTIFICATE, {"https": {"tls": {"caBundle": "x"}}}),
-    _check("odd-hex", "tcp.sendHex", "0d0", checks.BAD_HEX, {"tcp": {"sendHex": "0d0"}}),
+    _check(
+        "no-certificate", "https.tls.caBundle", "x", check_fields.BAD_CERTIFICATE, {"https": {"tls": {"caBundle": "x"}}}
+    ),
+    _check("odd-hex", "tcp.sendHex", "0d0", check_fields.BAD_HEX, {"tcp": {"sendHex": "0d0"}}),
     _service(
         "two-payloads",
-        f"spec.healthCheck.tcp.sendHex: {INVALID}{checks.ONE_PAYLOAD}",
+        f"spec.healthCheck.tcp.sendHex: {INVALID}{check_fields.ONE_PAYLOAD}",
         healthCheck={"tcp": {"send": "x", "sendHex": "00"}},
     ),
     _service(
         "two-answers",
-        f"spec.healthCheck.tcp.expectHex: {INVALID}{checks.ONE_ANSWER}",
+        f"spec.healthCheck.tcp.expectHex: {INVALID}{check_fields.ONE_ANSWER}",
         healthCheck={"tcp": {"expect": "x", "expectHex": "00"}},
     ),
     _service(
         "udp-without-payload",
-        f"spec.healthCheck.udp: {INVALID}{checks.PAYLOAD_NEEDED}",
+        f"spec.healthCheck.udp: {INVALID}{check_fields.PAYLOAD_NEEDED}",
         healthCheck={"udp": {"port": 53}},
     ),
-    _check("dns-two-dots", "dns.name", "a..b", checks.BAD_DNS_NAME, {"dns": {"name": "a..b"}}),
-    _check("script-in-directory", "exec.name", "../sh", checks.BAD_SCRIPT, {"exec": {"name": "../sh"}}),
+    _check("dns-two-dots", "dns.name", "a..b", check_fields.BAD_DNS_NAME, {"dns": {"name": "a..b"}}),
+    _check("script-in-directory", "exec.name", "../sh", check_fields.BAD_SCRIPT, {"exec": {"name": "../sh"}}),
     _service(
         "ping-with-setting",
         "spec.healthCheck.ping: Too many: 1: must have at most 0 items",

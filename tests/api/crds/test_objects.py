@@ -104,7 +104,16 @@ def test_largest_virtual_service_is_accepted(objects: Objects) -> None:
         directorGroup="g" * 253,
         ports=ports,
         realServers={"selector": largest, "overrides": overrides},
-        healthCheck={"tcp": {}},
+        healthCheck={
+            "https": {
+                "path": "/" + "p" * 1023,
+                "host": "h" * 253,
+                "headers": [{"name": f"X-{'n' * 60}{i:x}", "value": "v" * 1024} for i in range(16)],
+                "expectedStatuses": [f"{200 + i}-299" for i in range(16)],
+                "bodyContains": "b" * 256,
+                "tls": {"serverName": "s" * 253, "caBundle": "-----BEGIN CERTIFICATE-----".ljust(16384, "x")},
+            }
+        },
         scheduler="mh",
         schedulerFlags=["mh-port", "mh-fallback"],
         persistence={"timeoutSeconds": 2678400, "prefixLength": 32},
