@@ -5,7 +5,7 @@ import socket
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lvs_dr.agent.health import dns_message, grpc, http2, http_message, ping
@@ -24,6 +24,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(places)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=6), CUTS)
 def test_a_chunked_body_is_the_same_however_it_is_cut(chunks: list[bytes], cuts: list[int]) -> None:
     """A text that spans two packets or chunks is found."""
@@ -33,6 +34,7 @@ def test_a_chunked_body_is_the_same_however_it_is_cut(chunks: list[bytes], cuts:
     assert body.complete
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=500), st.integers(-1, 600), st.booleans(), CUTS)
 def test_no_body_does_more_than_fail(heard: bytes, length: int, chunked: bool, cuts: list[int]) -> None:  # noqa: FBT001
     """A body never grows beyond what was heard."""
@@ -41,6 +43,7 @@ def test_no_body_does_more_than_fail(heard: bytes, length: int, chunked: bool, c
         assert len(b"".join(body.feed(each) for each in pieces(heard, cuts))) <= len(heard)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=400), st.binary(max_size=400).map(lambda more: b"HTTP/1.1 200 OK\r\n" + more)))
 def test_no_head_does_more_than_fail(heard: bytes) -> None:
     """Nonsense is told as that, and a head lies within what was heard."""
@@ -49,6 +52,7 @@ def test_no_head_does_more_than_fail(heard: bytes) -> None:
         assert found is None or (0 < found.size <= len(heard) and found.length >= -1)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_a_request_is_one_request(path: str, host: str) -> None:
     """Nothing that gets past the API can put a second request or a header on the wire."""
@@ -59,6 +63,7 @@ def test_a_request_is_one_request(path: str, host: str) -> None:
         assert lines[0].count(" ") == 2
 
 
+@settings(deadline=None)
 @given(NAMES, KINDS, st.integers(0, 65535))
 def test_a_question_reads_back_as_its_own_answer_without_records(name: str, kind: DnsType, number: int) -> None:
     """Questions are well-formed: a name server's echo of it parses."""
@@ -66,6 +71,7 @@ def test_a_question_reads_back_as_its_own_answer_without_records(name: str, kind
     assert dns_message.answer(dns_reply(asked), number, kind) == dns_message.Answer(0, False, ())
 
 
+@settings(deadline=None)
 @given(NAMES, st.lists(NAMES, max_size=4))
 def test_names_in_records_are_read(name: str, targets: list[str]) -> None:
     """What a name server says is what is compared."""
@@ -74,6 +80,7 @@ def test_names_in_records_are_read(name: str, targets: list[str]) -> None:
     assert found.records == tuple(targets)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600), KINDS)
 def test_no_dns_answer_does_more_than_fail(heard: bytes, kind: DnsType) -> None:
     """Nonsense is told as that."""
@@ -81,6 +88,7 @@ def test_no_dns_answer_does_more_than_fail(heard: bytes, kind: DnsType) -> None:
         dns_message.answer(heard, int.from_bytes(heard[:2], "big"), kind)
 
 
+@settings(deadline=None)
 @given(NAMES, KINDS, st.integers(0, 300), st.integers(0, 255))
 def test_no_damaged_dns_answer_does_more_than_fail(name: str, kind: DnsType, at: int, byte: int) -> None:
     """Pointers that lead in circles, lengths that lead outside."""
@@ -104,6 +112,7 @@ def test_what_is_no_name_is_not_asked_for(name: str) -> None:
         dns_message.query(7, name, DnsType.A)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), CUTS)
 def test_a_grpc_message_is_the_same_however_it_is_cut(message: bytes, cuts: list[int]) -> None:
     """Frames that span packets are put together."""
@@ -113,6 +122,7 @@ def test_a_grpc_message_is_the_same_however_it_is_cut(message: bytes, cuts: list
     assert answer.data[5:] == message
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400), CUTS)
 def test_no_http2_answer_does_more_than_fail(heard: bytes, cuts: list[int]) -> None:
     """Nonsense is told as that, also after a good start."""
@@ -122,6 +132,7 @@ def test_no_http2_answer_does_more_than_fail(heard: bytes, cuts: list[int]) -> N
             answer.feed(each)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_no_health_message_does_more_than_fail(data: bytes) -> None:
     """A length that leads outside is no status."""
@@ -131,6 +142,7 @@ def test_no_health_message_does_more_than_fail(data: bytes) -> None:
         grpc.status(b"\0" + len(data).to_bytes(4, "big") + data)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_a_service_of_any_length_is_asked_for(service: str) -> None:
     """The length of a name takes one byte or two."""
@@ -139,6 +151,7 @@ def test_a_service_of_any_length_is_asked_for(service: str) -> None:
     assert len(asked) == (0 if not size else size + (2 if size < 128 else 3))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.sampled_from((socket.AF_INET, socket.AF_INET6)))
 def test_no_ping_answer_does_more_than_fail(heard: bytes, family: int) -> None:
     """A raw socket shows whatever comes."""

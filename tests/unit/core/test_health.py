@@ -1,7 +1,7 @@
 """Rise and fall of a destination."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -92,6 +92,7 @@ def test_a_verdict_changes_only_after_enough_results_in_a_row(
             assert state.health is before
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=40), st.integers(1, 5), st.integers(1, 5), st.integers(0, 5))
 def test_the_interval_is_short_exactly_while_the_verdict_is_in_doubt(
     results: list[bool], rise: int, fall: int, fast: int

@@ -36,9 +36,10 @@ async def check(attempt: Attempt, probe: HttpCheck) -> str:
 
 async def _head(peer: Peer, heard: bytes) -> tuple[Head | None, bytes]:
     """Return the next head (None: the end came first) and what was heard after it, or instead."""
+    seen = 0
     while True:
         try:
-            found = head(heard)
+            found = head(heard, seen)
         except HttpFormatError as error:
             raise HttpFormatError(f"{error}: {shown(heard)}") from error
         if found is not None:
@@ -46,6 +47,7 @@ async def _head(peer: Peer, heard: bytes) -> tuple[Head | None, bytes]:
         more = await peer.receive(MOST_HEAD)
         if not more:
             return None, heard
+        seen = len(heard)
         heard += more
 
 

@@ -9,6 +9,7 @@ from lvs_dr.core.checks import HttpCheck
 
 MOST_HEAD: Final = 16384  # bytes
 _END: Final = re.compile(rb"\r?\n\r?\n")
+_LONGEST_END: Final = 4
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?:[ \r\n]|$)")
 _LENGTH: Final = re.compile(rb"^content-length:[ \t]*([0-9]{1,15})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _CHUNKED: Final = re.compile(rb"^transfer-encoding:[^\r\n]*\bchunked[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
@@ -49,11 +50,14 @@ def request(probe: HttpCheck, address: str, port: int) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
 
-def head(heard: bytes) -> Head | None:
-    """Return the head of an answer; None while more must be heard. Raises HttpFormatError."""
+def head(heard: bytes, seen: int = 0) -> Head | None:
+    """Return the head of an answer; None while more must be heard. Raises HttpFormatError.
+
+    `seen`: bytes that were looked at before: an answer that comes byte by byte costs no more than one that does not.
+    """
     if _STATUS.match(heard) is None and (len(heard) >= 12 or not b"HTTP/1.".startswith(heard[:7])):  # noqa: PLR2004
         raise HttpFormatError("the answer is no HTTP/1")
-    end = _END.search(heard)
+    end = _END.search(heard, max(0, seen - _LONGEST_END))
     if end is None:
         if len(heard) >= MOST_HEAD:
             raise HttpFormatError(f"the answer's head has more than {MOST_HEAD} bytes")
