@@ -11,6 +11,7 @@ from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
     AddressOp,
+    DaemonOp,
     DestinationConfig,
     DestinationKey,
     DestinationOp,
@@ -34,10 +35,13 @@ from lvs_dr.core.kernel import (
     Verb,
 )
 from lvs_dr.core.node_order import blocked
-from lvs_dr.core.settings import SETTING_KEYS, TCP, TCP_FIN, UDP
+from lvs_dr.core.settings import SETTING_KEYS, TCP, TCP_FIN, UDP, sysctl_key
 from lvs_dr.core.tunnels import MODULES, NAME_PREFIX
+from tests.contract.fake_daemons import FakeDaemons
 
 SCHEDULERS = frozenset(("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"))
+
+Entry = ServiceOp | DestinationOp | AddressOp | RouteOp | SysctlOp | TimeoutOp | TunnelOp | GuePortOp
 
 
 class FakeKernel:
@@ -53,6 +57,8 @@ class FakeKernel:
         self.marks_seen: set[int] = set()  # firewall marks that packets have carried
         self.slots = 4096
         self.settings: dict[SysctlKey, str] = dict.fromkeys(SETTING_KEYS, "0")  # below net.ipv4.vs
+        self.settings[sysctl_key("sync_threshold")] = "3\t50"
+        self.daemons = FakeDaemons()
         self.timeouts: dict[TimeoutKey, int] = {TCP: 900, TCP_FIN: 120, UDP: 300}
         self.tunnels: dict[TunnelKey, TunnelConfig] = {}
         self.gue_ports: set[GuePortKey] = set()
@@ -91,6 +97,7 @@ class FakeKernel:
             routes=frozenset(self.routes),
             sysctls={**self.sysctls, **self.settings} if settings else dict(self.sysctls),
             timeouts=dict(self.timeouts) if settings else {},
+            daemons=dict(self.daemons) if settings else {},
             tunnels={key: one for key, one in self.tunnels.items() if key.name.startswith(NAME_PREFIX)}
             if tunnels
             else {},
@@ -162,12 +169,15 @@ class FakeKernel:
         """Return all state, to compare before and after."""
         return (
             dict(self.services), dict(self.destinations), dict(self.addresses), set(self.routes), dict(self.sysctls),
-            dict(self.settings), dict(self.timeouts), dict(self.tunnels), set(self.gue_ports),
+            dict(self.settings), dict(self.timeouts), dict(self.daemons), dict(self.tunnels), set(self.gue_ports),
         )  # fmt: skip
 
     # How each operation works
 
     def _apply(self, op: Op) -> Failure | None:
+        return self._apply_daemon(op) if isinstance(op, DaemonOp) else self._apply_entry(op)
+
+    def _apply_entry(self, op: Entry) -> Failure | None:
         code = self.refuse(op)
         match op:
             case ServiceOp() | DestinationOp():
@@ -196,6 +206,12 @@ class FakeKernel:
         if not code:
             self.journal.append(op)
         return failure
+
+    def _apply_daemon(self, op: DaemonOp) -> Failure | None:
+        code = self.refuse(op) or (self.daemons.apply(op, self.links) if self.has_ipvs else errno.ENOENT)
+        if not code:
+            self.journal.append(op)
+        return errors.daemon_failure(op, code) if code else None
 
     def _service(self, op: ServiceOp) -> int:
         present = op.key in self.services

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from lvs_dr.agent.interface import ledger_addresses
+from lvs_dr.agent.interface import ledger_addresses, sync_link
 from lvs_dr.agent.kernel.node import NodeKernel
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.words import command
@@ -33,7 +33,8 @@ def once(kernel: NodeKernel, ledger: LedgerFile, asked: dict[str, Any]) -> dict[
     owner = other_owner({interface.name for interface in kernel.interfaces()})
     before = kernel.read(addresses, **scope(spec, ledger.current)._asdict())
     held = frozenset(asked.get("held", ()))
-    goal = desired(spec, tables, {}, ledger.current, held=held, reserved={}, owner=owner)
+    link = sync_link(spec.director, "", kernel.interfaces(), held)
+    goal = desired(spec, tables, {}, ledger.current, held=held, reserved={}, owner=owner, link=link)
     made = plan(goal, before, ledger.current)
     ledger.save_plan(made.ledger)
     failures = kernel.apply(made.ops)
@@ -48,6 +49,7 @@ def once(kernel: NodeKernel, ledger: LedgerFile, asked: dict[str, Any]) -> dict[
         "problems": [list(problem) for problem in (*goal.shared.problems, *goal.tunnels.problems)],
         "unmet": list(unmet(spec.director.settings if spec.director else None, after)),
         "owner": owner,
+        "foreign_daemons": [key.state for key in made.foreign_daemons],
         "holds_nothing": ledger.current.holds_nothing,
     }
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from lvs_dr.agent.interface import ledger_addresses, own_addresses
+from lvs_dr.agent.interface import director_interface, ledger_addresses, own_addresses, sync_link
 from lvs_dr.agent.kernel.protocol import Kernel
 from lvs_dr.agent.lastgood import LastGood, LastGoodFile
 from lvs_dr.agent.ledger import LedgerFile
@@ -116,6 +116,9 @@ def _plan(kernel: Kernel, ledger: Ledger, stored: LastGood, held: frozenset[str]
         held=held,
         reserved=reserved_addresses(own, kernel.next_hops()),
         owner=other_owner({interface.name for interface in interfaces}),
+        link=sync_link(
+            spec.director, director_interface(spec.director, interfaces) if spec.director else "", interfaces, virtual
+        ),
     )
     return plan(goal, actual, ledger, now=time.monotonic())
 

@@ -14,6 +14,7 @@ from lvs_dr.core.kernel import DestinationKey, KernelState, Op
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.plan import Plan, plan
+from lvs_dr.core.settings import Link
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.table_entries import EntriesMemory
 
@@ -33,6 +34,7 @@ class Situation(msgspec.Struct, frozen=True):
     held: frozenset[str]
     unreadable: frozenset[str]
     owner: str = ""
+    link: Link | None = None
 
     def same(self, other: "Situation | None") -> bool:
         """Tell whether nothing changed: who passes on an unchanged object passes on the same one."""
@@ -43,7 +45,8 @@ class Situation(msgspec.Struct, frozen=True):
             and self.ledger is other.ledger
             and self.reserved is other.reserved
             and (self.spec is other.spec or self.spec == other.spec)
-            and (self.held, self.unreadable, self.owner) == (other.held, other.unreadable, other.owner)
+            and (self.held, self.unreadable, self.owner, self.link)
+            == (other.held, other.unreadable, other.owner, other.link)
         )
 
 
@@ -68,6 +71,7 @@ class Decider:
                 reserved=now.reserved,
                 unreadable=now.unreadable,
                 owner=now.owner,
+                link=now.link,
                 memory=self._entries,
             )
             self._situation = now
@@ -102,7 +106,7 @@ def without_removals(ops: Iterable[Op], goal: Desired) -> tuple[tuple[Op, ...], 
     enough to build from, and to take out a real server that fails its checks, but not to take anything else away.
     """
     others: frozenset[object] = frozenset((*goal.services, *goal.addresses, *goal.routes, *goal.sysctls))
-    others |= {*goal.shared.timeouts, *goal.tunnels.devices, *goal.tunnels.gue_ports}
+    others |= {*goal.shared.timeouts, *goal.shared.daemons, *goal.tunnels.devices, *goal.tunnels.gue_ports}
     building: list[Op] = []
     removing: list[Op] = []
     for op in ops:

@@ -10,6 +10,7 @@ import msgspec
 from lvs_dr.agent.words_settings import describe_setting
 from lvs_dr.core.kernel import (
     AddressOp,
+    DaemonOp,
     DestinationOp,
     Failure,
     GuePortOp,
@@ -45,7 +46,7 @@ def describe(op: Op) -> str:
     """Return an operation's entry in words."""
     if isinstance(op, SysctlOp):
         return in_words(op)
-    if isinstance(op, TimeoutOp | TunnelOp | GuePortOp):
+    if isinstance(op, TimeoutOp | TunnelOp | GuePortOp | DaemonOp):
         return describe_setting(op)
     if isinstance(op, RouteOp):
         return f"blackhole route {op.key.address}"

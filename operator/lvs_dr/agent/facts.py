@@ -25,6 +25,7 @@ from lvs_dr.core.node import (
     VirtualRouterReport,
 )
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.sync_spec import SyncReport
 from lvs_dr.core.table import DirectorTableSpec, TableDestination
 
 MAXIMUM_MESSAGE = 512
@@ -57,6 +58,7 @@ class Facts(msgspec.Struct, frozen=True):
     problems: Sequence[Problem] = ()
     repairs: int = 0
     ipvs: IpvsReport | None = None
+    sync: SyncReport | None = None
     silent: AbstractSet[ServiceKey] = frozenset()  # firewall-mark services that should see packets and do not
 
 
@@ -98,6 +100,7 @@ def status(facts: Facts, outcomes: Outcomes, reports: tuple[TableReport, ...] | 
         tables=_table_reports(facts, outcomes) if reports is None else reports,
         problems=_problems(facts),
         ipvs=facts.ipvs,
+        sync=facts.sync,
         repairs=facts.repairs,
     )
 

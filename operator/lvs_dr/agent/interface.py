@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import DirectorRole, InterfaceReport
+from lvs_dr.core.settings import Link
 
 MAXIMUM_INTERFACES = 64
 MAXIMUM_ADDRESSES = 64
@@ -62,6 +63,25 @@ def missing_interface(role: DirectorRole) -> str:
     if role.internal_addresses:
         return f"no interface has the Node's InternalIP {' or '.join(role.internal_addresses)}"
     return "the Node has no InternalIP, and the DirectorGroup names no interface"
+
+
+def sync_link(
+    role: DirectorRole | None, director: str, interfaces: Iterable[Interface], virtual: AbstractSet[str]
+) -> Link | None:
+    """Return the interface of connection sync, if it is wanted and there; `director`: the one that faces clients.
+
+    The kernel's master sends from the interface's first address of the multicast group's family.
+    """
+    if role is None or role.sync is None:
+        return None
+    name = role.sync.interface or director
+    found = next((one for one in interfaces if one.name == name), None)
+    if found is None:
+        return None
+    if ":" in role.sync.group:  # its source is the link-local address, which lives as long as the interface
+        return Link(name, found.index)
+    own = (text for text in found.addresses if ":" not in text and _is_own(text, virtual))
+    return Link(name, found.index, next(own, "").partition("/")[0])
 
 
 def own_addresses(interfaces: Iterable[Interface], virtual: AbstractSet[str]) -> tuple[InterfaceReport, ...]:

@@ -16,7 +16,7 @@ from lvs_dr.agent.drift import Drift
 from lvs_dr.agent.handover import Handover
 from lvs_dr.agent.health.prober import Prober
 from lvs_dr.agent.inforce import Force, InForce
-from lvs_dr.agent.interface import director_interface, ledger_addresses
+from lvs_dr.agent.interface import director_interface, ledger_addresses, sync_link
 from lvs_dr.agent.ipvs_report import ConnectionCount
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.programmed import Programmed
@@ -218,6 +218,7 @@ class NodePass:
             reserved=around.reserved,
             unreadable=unreadable,
             owner=other_owner({interface.name for interface in around.interfaces}),
+            link=sync_link(spec.director, self._interface, around.interfaces, around.virtual),
         )
 
     def _decide(self, situation: Situation, actual: KernelState, *, heard: bool) -> tuple[Desired, Done]:

@@ -12,6 +12,7 @@ from lvs_dr.agent.ipvs_report import ipvs_report, overlapping, small_table
 from lvs_dr.agent.lastgood import TableVersion
 from lvs_dr.agent.onepass import NodePass
 from lvs_dr.agent.seen import Seen
+from lvs_dr.agent.sync_report import sync_problems, sync_report
 from lvs_dr.core.desired import LOOPBACK, loopback_addresses, loopback_config
 from lvs_dr.core.kernel import AddressKey, ServiceKey
 from lvs_dr.core.ledger import Ledger
@@ -49,6 +50,8 @@ def facts(
     problems = list(_about_the_objects(seen, spec, in_force))
     problems += _about_the_kernel(seen, spec, node_pass.drift.contested_at(now))
     problems += _about_shared_settings(seen, spec, node_pass.drift.conflicts())
+    sync = sync_report(seen, spec)
+    problems += sync_problems(sync)
     ipvs = ipvs_report(seen.done.made, seen.actual, node_pass.connections) if spec.director is not None else None
     problems += small_table(ipvs) if ipvs is not None else ()
     held = frozenset(speaker.held)
@@ -76,6 +79,7 @@ def facts(
         next_hops=seen.surroundings.next_hops,
         problems=problems,
         ipvs=ipvs,
+        sync=sync,
         # Only who holds the VIP sees its packets.
         silent=frozenset(key for key in seen.actual.silent_marks if _address(key, seen) in held),
         repairs=repairs,

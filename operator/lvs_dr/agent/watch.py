@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from lvs_dr.agent.apiclient import ApiClient, ApiError, ForbiddenError, GoneError, NotFoundError, api_error
-from lvs_dr.core.node import FEATURE_IPVS_SETTINGS, FEATURE_TUNNELS, FEATURE_VRRP
+from lvs_dr.core.node import FEATURE_CONNECTION_SYNC, FEATURE_IPVS_SETTINGS, FEATURE_TUNNELS, FEATURE_VRRP
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.table import (
     FEATURE_ANY_PORT,
@@ -41,6 +41,7 @@ KNOWN_FEATURES: frozenset[str] = frozenset(  # what `requires` may name
         FEATURE_IPVS_SETTINGS,
         FEATURE_TUNNELS,
         FEATURE_VRRP,
+        FEATURE_CONNECTION_SYNC,
     )
 )
 

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 
 from lvs_dr.core.kernel import (
+    DaemonConfig,
+    DaemonKey,
+    DaemonOp,
     GuePortKey,
     GuePortOp,
     KernelState,
@@ -16,7 +19,7 @@ from lvs_dr.core.kernel import (
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.settings import TCP, TCP_FIN, UDP, in_words
 
-SettingOp = TimeoutOp | TunnelOp | GuePortOp
+SettingOp = TimeoutOp | TunnelOp | GuePortOp | DaemonOp
 
 _VERBS = {Verb.ADD: "add", Verb.SET: "change", Verb.DELETE: "del"}
 
@@ -27,6 +30,8 @@ def setting_command(op: SettingOp) -> str:
         return f"ip link {_VERBS[op.verb]} {tunnel_words(op.key, op.config)}"
     if isinstance(op, GuePortOp):
         return f"ip fou {_VERBS[op.verb]} {gue_words(op.key)}"
+    if isinstance(op, DaemonOp):
+        return daemon_command(op.key, op.config if op.verb is not Verb.DELETE else None)
     return f"ipvsadm --set {timeout_words(op.key, op.seconds)}"
 
 
@@ -39,11 +44,25 @@ def describe_setting(op: SettingOp) -> str:
     return in_words(op)
 
 
+def daemon_command(key: DaemonKey, config: DaemonConfig | None = None) -> str:
+    """Return how a sync daemon is started, or without a configuration stopped."""
+    if config is None:
+        return f"ipvsadm --stop-daemon {key.state}"
+    return (
+        f"ipvsadm --start-daemon {key.state} --mcast-interface {config.interface} --syncid {config.sync_id}"
+        f" --sync-maxlen {config.maximum_length} --mcast-group {config.group} --mcast-port {config.port}"
+        f" --mcast-ttl {config.ttl}"
+    )
+
+
 def owned_settings(ledger: Ledger, state: KernelState) -> Iterable[str]:
-    """Return what is ours of timeouts and tunnels, line by line."""
+    """Return what is ours of timeouts, sync daemons and tunnels, line by line."""
     for timeout in ledger.timeouts:
         if timeout.key in state.timeouts:
             yield f"ipvsadm --set {timeout_words(timeout.key, state.timeouts[timeout.key])}  # was {timeout.found} s"
+    for daemon in ledger.daemons:
+        if daemon.key in state.daemons:
+            yield daemon_command(daemon.key, state.daemons[daemon.key])
     for device in ledger.tunnels:
         if device in state.tunnels:
             yield f"ip link add {tunnel_words(device, state.tunnels[device])}"

@@ -20,6 +20,7 @@ from lvs_dr.api.checks import health_check
 from lvs_dr.api.models import DirectorGroupSpec, RealServerSpec, VirtualServiceSpec
 from lvs_dr.api.models.selector import LabelSelector
 from lvs_dr.api.models.vrrp import DirectorVrrp
+from lvs_dr.api.translate_sync import sync_settings
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import (
     ConnectionLimits,
@@ -161,6 +162,7 @@ def director_group(body: Body) -> DirectorGroup | Invalid:
         allowed_namespaces=None if spec.allowed_namespaces is None else _selector(spec.allowed_namespaces),
         ipvs=_ipvs_settings(spec),
         vrrp=_vrrp(spec.vrrp or DirectorVrrp()),
+        sync=sync_settings(spec.connection_sync),
     )
 
 

@@ -7,9 +7,10 @@ from lvs_dr.core.announcing import announced, given, releasing
 from lvs_dr.core.backend import backend
 from lvs_dr.core.claims import claims, judge, own_table
 from lvs_dr.core.decisions import Action, Member, TableDecision, Verdict
-from lvs_dr.core.directors import group_of, unheard, usable_group
+from lvs_dr.core.directors import directors, group_of, unheard, usable_group
 from lvs_dr.core.indexing import eligible, selected
 from lvs_dr.core.node import (
+    FEATURE_CONNECTION_SYNC,
     FEATURE_IPVS_SETTINGS,
     FEATURE_TUNNELS,
     FEATURE_VRRP,
@@ -31,6 +32,7 @@ from lvs_dr.core.objects import (
 )
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.roll import Roll, members
+from lvs_dr.core.sync_modes import group_sync
 from lvs_dr.core.table import (
     FEATURE_ANY_PORT,
     FEATURE_FIREWALL_MARK,
@@ -195,6 +197,7 @@ def compile_node(world: World, name: str) -> LVSNodeSpec | None:
     role = _role(world, node, record)
     addresses, tunnels = backend(world, record)
     features = (
+        (FEATURE_CONNECTION_SYNC, role is not None and role.sync is not None),
         (FEATURE_IPVS_SETTINGS, role is not None and role.settings is not None),
         (FEATURE_TUNNELS, bool(tunnels)),
         (FEATURE_VRRP, role is not None and bool(role.vrrp.routers)),
@@ -218,8 +221,10 @@ def _role(world: World, node: Node, record: NodeRecord) -> DirectorRole | None:
     before = record.spec.director
     known = usable_group(world, group)
     settings = before.settings if before is not None else None
+    sync = before.sync if before is not None else None
     if known is not None:
         interface, settings = known.interface, _settings(known.ipvs)
+        sync = group_sync(known, len(directors(world, group)))
     elif before is not None:  # its group is gone or unreadable: the last good one
         interface = InterfaceChoice(before.interface_name, before.interface_subnet)
     else:
@@ -236,6 +241,7 @@ def _role(world: World, node: Node, record: NodeRecord) -> DirectorRole | None:
         tables=tuple(sorted(table_name(key) for key in (*tables, *lost))),
         vrrp=vrrp(world, node, group, before, given(world, record, group, wanted)),
         settings=settings,
+        sync=sync,
     )
 
 

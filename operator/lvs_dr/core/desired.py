@@ -29,7 +29,8 @@ from lvs_dr.core.kernel import (
 from lvs_dr.core.ledger import Ledger, ServiceNote
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
 from lvs_dr.core.reasons import Reason
-from lvs_dr.core.settings import Settings, settings
+from lvs_dr.core.settings import Link, Settings, settings
+from lvs_dr.core.sync import with_sync
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.table_entries import EntriesMemory, table_entries
 from lvs_dr.core.tunnels import Ends, ends
@@ -85,6 +86,7 @@ def desired(
     reserved: Mapping[str, str],
     unreadable: frozenset[str] = frozenset(),
     owner: str = "",
+    link: Link | None = None,
     memory: EntriesMemory | None = None,
 ) -> Desired:
     """Return what the kernel must hold.
@@ -92,7 +94,8 @@ def desired(
     `tables`: the last good ones, by namespace/name. `held`: VIPs the speaker holds now. `reserved`:
     addresses that can be no VIP here, with what they are (`reserved_addresses`). `unreadable`: VIPs of tables
     that need features this agent does not have and of which it has no older version. `owner`: who else sets IPVS's
-    settings on this node (`other_owner`). `memory`: what the call before made of the tables.
+    settings on this node (`other_owner`). `link`: the interface of connection sync, if it is there. `memory`: what
+    the call before made of the tables.
     """
     if not spec.decided or spec.paused:
         return Desired(writable=False, held=held)
@@ -108,6 +111,7 @@ def desired(
     for name, table in sorted(tables.items()):
         refusals.extend(builder.follow(name, table, taken, guarded))
     shared = settings(spec.director.settings if spec.director else None, owner)
+    shared = with_sync(shared, spec.director.sync if spec.director else None, link)
     tunnels = ends(spec.backend_tunnels)
     refusals += [Refusal(reason, text, "") for reason, text in (*shared.problems, *tunnels.problems)]
     return Desired(

@@ -130,6 +130,8 @@ def _status(found: DirtySet, before: LVSNodeStatus, after: LVSNodeStatus, name: 
     _addresses(found, before, after, name)
     if before.problems != after.problems:
         _problems(found, set(before.problems) ^ set(after.problems), name)
+    if before.sync != after.sync or _connections(before) != _connections(after):
+        found.groups |= groups_of(found.world, name)
     if before.tables != after.tables:
         _reports(found, before.tables, after.tables)
 
@@ -151,6 +153,10 @@ def elected(
 
 def _states(reports: tuple[VirtualRouterReport, ...]) -> set[tuple[object, ...]]:
     return {(each.id, each.family, each.state, each.since, each.reason, each.faults) for each in reports}
+
+
+def _connections(status: LVSNodeStatus) -> int:
+    return status.ipvs.connections if status.ipvs is not None else 0
 
 
 def _backend(found: DirtySet, name: str, addresses: set[str]) -> None:

@@ -1,5 +1,6 @@
 """Status of a DirectorGroup."""
 
+from lvs_dr.core import sync_status
 from lvs_dr.core.conditions import Finding, conditions, reason_of, unknown, well, wrong
 from lvs_dr.core.directors import directors, follows, listed
 from lvs_dr.core.group_election import elected, ids_unique, peers_heard, router_status, routers
@@ -33,6 +34,8 @@ def director_group_status(
         found.append(("AnnotationsAccepted", refused))
     if isinstance(group, DirectorGroup) and group.ipvs != IpvsSettings():
         found.append(("SettingsApplied", _settings(world, names)))
+    if sync_status.wanted(world, names):
+        found.append(("ConnectionsSynced", sync_status.synced(world, names)))
     earlier = previous.conditions if previous is not None else ()
     return DirectorGroupStatus(
         observed_generation=generation,
@@ -67,8 +70,9 @@ def _settings(world: World, names: tuple[str, ...]) -> Finding:
     for name in names:
         record = world.lvs_node(name)
         status = record.status if record is not None else None
+        conflict = status.sync.conflict if status is not None and status.sync is not None else ""
         for problem in status.problems if status is not None else ():
-            if problem.reason in _UNSET:
+            if problem.reason in _UNSET and (not conflict or problem.message != conflict):
                 return wrong(reason_of(problem.reason), f"{name}: {problem.message}")
         if record is None or name in world.silent or not follows(record):
             behind.append(name)

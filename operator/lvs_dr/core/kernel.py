@@ -126,6 +126,23 @@ class GuePortKey(NamedTuple):
     port: int
 
 
+class DaemonKey(NamedTuple):
+    """A sync daemon of IPVS: "master" tells of this node's connections, "backup" learns others'."""
+
+    state: str
+
+
+class DaemonConfig(NamedTuple):
+    """How a sync daemon is set."""
+
+    interface: str
+    sync_id: int
+    maximum_length: int  # of a message, bytes without IP and UDP headers
+    group: str
+    port: int
+    ttl: int
+
+
 class KernelState(Struct, frozen=True):
     """All that is read in one pass, foreign entries included. Absent sysctls are left out."""
 
@@ -135,6 +152,7 @@ class KernelState(Struct, frozen=True):
     routes: frozenset[RouteKey] = frozenset()
     sysctls: Mapping[SysctlKey, str] = {}
     timeouts: Mapping[TimeoutKey, int] = {}  # seconds; empty without IPVS
+    daemons: Mapping[DaemonKey, DaemonConfig] = {}  # read together with the timeouts
     tunnels: Mapping[TunnelKey, TunnelConfig] = {}  # devices with a name like ours, as far as they were asked for
     gue_ports: frozenset[GuePortKey] = frozenset()  # likewise
     connections: Destinations[int] = Destinations()  # live ones: active; for UDP, which knows no end, inactive too
@@ -212,7 +230,15 @@ class GuePortOp(NamedTuple):
     key: GuePortKey
 
 
-Op = ServiceOp | DestinationOp | AddressOp | RouteOp | SysctlOp | TimeoutOp | TunnelOp | GuePortOp
+class DaemonOp(NamedTuple):
+    """Start a sync daemon (ADD), stop it (DELETE), or start it anew (SET)."""
+
+    verb: Verb
+    key: DaemonKey
+    config: DaemonConfig | None = None
+
+
+Op = ServiceOp | DestinationOp | AddressOp | RouteOp | SysctlOp | TimeoutOp | TunnelOp | GuePortOp | DaemonOp
 
 
 class Failure(NamedTuple):

@@ -10,12 +10,15 @@ from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from lvs_dr.core.borrowed import Borrowed
+from lvs_dr.core.borrowed import EARLIER, Borrowed
 from lvs_dr.core.destinations import Destinations, DestinationSet, Place
 from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
+    DaemonConfig,
+    DaemonKey,
     DestinationConfig,
     DestinationKey,
     GuePortKey,
@@ -50,6 +53,30 @@ SysctlRecord = Borrowed[SysctlKey, str]
 TimeoutRecord = Borrowed[TimeoutKey, int]  # seconds
 
 
+class DaemonRecord(Struct, frozen=True, omit_defaults=True):
+    """A sync daemon that is ours, or was `adopted`; and the interface and address it was started on.
+
+    `earlier`: configurations we wanted before, one of which may still be in the kernel.
+    """
+
+    key: DaemonKey
+    config: DaemonConfig
+    number: int = 0
+    source: str = ""
+    adopted: bool = False
+    earlier: tuple[DaemonConfig, ...] = ()
+
+    def wanting(self, config: DaemonConfig) -> "DaemonRecord":
+        """Return the record for another configuration of ours."""
+        if config == self.config:
+            return self
+        return replace(self, config=config, earlier=(*self.earlier, self.config)[-EARLIER:])
+
+    def is_ours(self, config: DaemonConfig) -> bool:
+        """Tell whether a daemon of this configuration is one that we started."""
+        return config == self.config or config in self.earlier
+
+
 class DrainRecord(Struct, frozen=True, omit_defaults=True):
     """A destination that is quiesced before it is removed, and since when (seconds of the monotonic clock).
 
@@ -75,6 +102,7 @@ class Ledger(Struct, frozen=True, omit_defaults=True, dict=True):
     adopted_routes: tuple[RouteKey, ...] = ()
     sysctls: tuple[SysctlRecord, ...] = ()
     timeouts: tuple[TimeoutRecord, ...] = ()
+    daemons: tuple[DaemonRecord, ...] = ()
     tunnels: tuple[TunnelKey, ...] = ()  # never adopted: a device that was there is left alone
     gue_ports: tuple[GuePortKey, ...] = ()
     adopted_gue_ports: tuple[GuePortKey, ...] = ()

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from lvs_dr.core.addresses import order
 from lvs_dr.core.objects import Key
+from lvs_dr.core.sync_spec import ConnectionSync, SyncReport
 from lvs_dr.core.table import Address, Feature, Name, TableTunnel
 
 MAXIMUM_ADDRESSES = 4096
@@ -19,6 +20,7 @@ TableName = Annotated[str, Meta(min_length=3, max_length=317, description="names
 FEATURE_IPVS_SETTINGS = "ipvs-settings"
 FEATURE_TUNNELS = "tunnels"
 FEATURE_VRRP = "vrrp"
+FEATURE_CONNECTION_SYNC = "connection-sync"
 
 Timeout = Annotated[int, Meta(ge=1, le=2678400)]
 
@@ -112,6 +114,9 @@ class DirectorRole(Struct, frozen=True, rename="camel", omit_defaults=True):
     vrrp: Annotated[Vrrp, Meta(description="VRRP: which directors hold which VIPs.")] = Vrrp()
     settings: Annotated[
         DirectorSettings | None, Meta(description="Settings of IPVS on this node; absent: left as they are.")
+    ] = None
+    sync: Annotated[
+        ConnectionSync | None, Meta(description="How connections are told to the other directors; absent: not at all.")
     ] = None
 
     @property
@@ -312,6 +317,7 @@ class LVSNodeStatus(Struct, frozen=True, rename="camel", omit_defaults=True):
     ] = ()
     problems: Annotated[tuple[Problem, ...], Meta(max_length=64, description="What is wrong on this node.")] = ()
     ipvs: Annotated[IpvsReport | None, Meta(description="IPVS on this node; absent when it does not direct.")] = None
+    sync: Annotated[SyncReport | None, Meta(description="Connection sync; absent where it is not wanted.")] = None
     repairs: Annotated[int, Meta(ge=0, description="Drift repaired since the agent started.")] = 0
 
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from lvs_dr.core.kernel import (
     AddressOp,
+    DaemonOp,
     DestinationOp,
     Failure,
     GuePortOp,
@@ -54,13 +55,13 @@ def ordered(
 
 
 # GUE: a packet that was taken apart needs the tunnel device, so the port opens last and closes first.
-_TAKING_AWAY: Final[Mapping[type, int]] = {AddressOp: 2, RouteOp: 3, GuePortOp: 4, TunnelOp: 5}
+_TAKING_AWAY: Final[Mapping[type, int]] = {AddressOp: 2, RouteOp: 3, GuePortOp: 4, TunnelOp: 5, DaemonOp: 5}
 _PUT_BACK: Final = 6
 _SERVING: Final = 13
 _QUIET: Final = 14
 _LAST: Final = 16
 _BUILDING_UP: Final[Mapping[type, int]] = {
-    SysctlOp: 7, TimeoutOp: 7, RouteOp: 8, TunnelOp: 9, GuePortOp: 10, AddressOp: 11
+    SysctlOp: 7, TimeoutOp: 7, DaemonOp: 7, RouteOp: 8, TunnelOp: 9, GuePortOp: 10, AddressOp: 11
 }  # fmt: skip
 
 

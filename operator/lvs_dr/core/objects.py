@@ -198,6 +198,26 @@ class IpvsSettings(Struct, frozen=True):
     sysctls: tuple[tuple[str, int], ...] = ()  # name below net.ipv4.vs -> value; sorted
 
 
+class SyncMode(StrEnum):
+    """How much the directors of a group tell each other of their connections."""
+
+    STANDARD = "Standard"
+    STRICT = "Strict"
+    OFF = "Off"
+
+
+class SyncSettings(Struct, frozen=True):
+    """Connection sync of a group, as its user wrote it."""
+
+    mode: SyncMode = SyncMode.STANDARD
+    interface: str = ""  # "" = the one that faces the clients
+    sync_id: int = 0  # 0 = the group's first virtual router id
+    group: str = "224.0.0.81"
+    port: int = 8848
+    hop_limit: int = 1
+    maximum_length: int = 0  # bytes; 0 = as the mode has it
+
+
 class VrrpSettings(Struct, frozen=True):
     """How the directors of a group agree on who holds the VIPs."""
 
@@ -220,6 +240,7 @@ class DirectorGroup(Struct, frozen=True):
     allowed_namespaces: Selector | None  # None = all
     ipvs: IpvsSettings = IpvsSettings()
     vrrp: VrrpSettings = VrrpSettings()
+    sync: SyncSettings = SyncSettings()
 
 
 class Invalid(Struct, frozen=True):

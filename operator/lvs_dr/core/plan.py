@@ -16,6 +16,7 @@ from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
     AddressOp,
+    DaemonKey,
     DestinationConfig,
     DestinationKey,
     DestinationOp,
@@ -34,6 +35,7 @@ from lvs_dr.core.kernel import (
 from lvs_dr.core.ledger import Ledger, SysctlRecord
 from lvs_dr.core.node_order import ordered
 from lvs_dr.core.settings import kept, plan_timeouts
+from lvs_dr.core.sync import plan_daemons
 from lvs_dr.core.tunnels import plan_tunnels
 
 Foreign = ServiceKey | DestinationKey | AddressKey
@@ -55,6 +57,7 @@ class Plan(Struct, frozen=True):
     repairs: AbstractSet[Op] = frozenset()
     blocked: tuple[str, ...] = ()
     foreign_tunnels: tuple[TunnelKey, ...] = ()  # wanted names that somebody else's devices have
+    foreign_daemons: tuple[DaemonKey, ...] = ()  # somebody else's sync daemons, which keep ours from running
 
 
 def plan(
@@ -79,12 +82,14 @@ def plan(
     timeouts, timeouts_restored, timeout_records = plan_timeouts(
         desired.shared.timeouts, actual.timeouts, ledger.timeouts, owner=desired.shared.owner
     )
+    daemons = plan_daemons(desired.shared, actual, ledger.daemons)
     tunnels = plan_tunnels(desired.tunnels.devices, desired.tunnels.gue_ports, actual, ledger)
-    listed: list[Op] = [*sysctls, *restored, *timeouts, *timeouts_restored, *tunnels.ops]
+    listed: list[Op] = [*sysctls, *restored, *timeouts, *timeouts_restored, *daemons.ops, *tunnels.ops]
     listed += [*_route_ops(routes), *_address_ops(addresses)]
     listed += ipvs.ops()
     lost: set[object] = {*services.lost, *addresses.lost, *routes.lost, *tunnels.lost}
     repairs = _brought_back(listed, lost, destinations.lost) | _put_again(sysctls, timeouts, ledger)
+    repairs |= daemons.repairs
     written = replace(
         ipvs.recorded(ledger),
         addresses=tuple(sorted(addresses.ours)),
@@ -93,6 +98,7 @@ def plan(
         adopted_routes=tuple(sorted(routes.adopted)),
         sysctls=records,
         timeouts=timeout_records,
+        daemons=daemons.records,
         tunnels=tunnels.tunnels,
         gue_ports=tunnels.gue_ports,
         adopted_gue_ports=tunnels.adopted_gue_ports,
@@ -105,6 +111,7 @@ def plan(
         repairs=repairs,
         blocked=blocked,
         foreign_tunnels=tunnels.foreign,
+        foreign_daemons=daemons.foreign,
     )
 
 

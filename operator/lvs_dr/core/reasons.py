@@ -14,6 +14,7 @@ class Reason(StrEnum):
     HEALTHY = "Healthy"
     ELECTED = "Elected"
     IN_SERVICE = "InService"
+    SYNCED = "Synced"
     # Input that is refused
     INVALID = "Invalid"
     ADDRESS_NOT_ALLOWED = "AddressNotAllowed"
@@ -58,6 +59,9 @@ class Reason(StrEnum):
     CONTESTED = "Contested"
     SPEAKER_UNAVAILABLE = "SpeakerUnavailable"
     SHARED_SETTING_CONFLICT = "SharedSettingConflict"
+    SYNC_DAEMON_MISSING = "SyncDaemonMissing"
+    SYNC_INTERFACE_MISSING = "SyncInterfaceMissing"
+    CONNECTIONS_BEHIND = "ConnectionsBehind"
     MARK_SEEN = "MarkSeen"
     MARK_NOT_SEEN = "MarkNotSeen"
     WEIGHTS_IGNORED = "WeightsIgnored"

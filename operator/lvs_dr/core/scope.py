@@ -21,8 +21,8 @@ def scope(spec: LVSNodeSpec, ledger: Ledger) -> Scope:
     """Return what the node is to be and what is left of what it was."""
     gue = any(end.tunnel.type is TunnelType.GUE for end in spec.backend_tunnels)
     gue = gue or bool(ledger.gue_ports or ledger.adopted_gue_ports)
-    wished = bool(spec.director and spec.director.settings)
-    set_here = bool(ledger.timeouts) or any(is_shared(record.key) for record in ledger.sysctls)
+    wished = bool(spec.director and (spec.director.settings or spec.director.sync))
+    set_here = bool(ledger.timeouts or ledger.daemons) or any(is_shared(record.key) for record in ledger.sysctls)
     return Scope(
         ipvs=bool(spec.director or ledger.services or ledger.adopted_services or ledger.destinations or set_here),
         settings=wished or set_here,

@@ -14,7 +14,17 @@ from msgspec import Struct
 
 from lvs_dr.core.arp_settings import SysctlRule
 from lvs_dr.core.borrowed import borrow
-from lvs_dr.core.kernel import KernelState, SysctlKey, SysctlOp, TimeoutKey, TimeoutOp, Verb
+from lvs_dr.core.kernel import (
+    DaemonConfig,
+    DaemonKey,
+    DaemonOp,
+    KernelState,
+    SysctlKey,
+    SysctlOp,
+    TimeoutKey,
+    TimeoutOp,
+    Verb,
+)
 from lvs_dr.core.ledger import SysctlRecord, TimeoutRecord
 from lvs_dr.core.node import DirectorSettings
 from lvs_dr.core.reasons import Reason
@@ -97,9 +107,22 @@ def sysctl_key(name: str) -> SysctlKey:
     return SysctlKey((*_PREFIX, name))
 
 
-SETTING_KEYS: Final[tuple[SysctlKey, ...]] = tuple(sysctl_key(setting.name) for setting in IPVS_SETTINGS)
+SYNC_SETTINGS: Final = ("sync_threshold", "sync_refresh_period", "sync_retries")
+"""Set with connection sync (`core.sync`), beside sloppy_tcp and sloppy_sctp."""
+
+SETTING_KEYS: Final[tuple[SysctlKey, ...]] = tuple(
+    sysctl_key(name) for name in (*(setting.name for setting in IPVS_SETTINGS), *SYNC_SETTINGS)
+)
 
 _BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in IPVS_SETTINGS}
+
+
+class Link(NamedTuple):
+    """The interface that sync daemons are bound to: one of the same name is another one, and so is its address."""
+
+    name: str
+    number: int
+    source: str = ""  # address that the master sends from
 
 
 class Settings(Struct, frozen=True):
@@ -109,11 +132,14 @@ class Settings(Struct, frozen=True):
     sysctls: Mapping[SysctlKey, SysctlRule] = {}
     problems: tuple[tuple[Reason, str], ...] = ()
     owner: str = ""
+    daemons: Mapping[DaemonKey, DaemonConfig] = {}  # of connection sync (`core.sync`)
+    link: Link | None = None
+    awaiting_link: bool = False  # their interface is missing: they are left as they are
 
 
 def is_shared(key: object) -> bool:
     """Tell whether a key is of a setting that the whole network namespace shares."""
-    return isinstance(key, TimeoutKey) or (isinstance(key, SysctlKey) and key.path[:2] == _PREFIX)
+    return isinstance(key, TimeoutKey | DaemonKey) or (isinstance(key, SysctlKey) and key.path[:2] == _PREFIX)
 
 
 def other_owner(interfaces: Collection[str]) -> str:
@@ -183,8 +209,10 @@ def kept(records: Collection[SysctlRecord], owner: str) -> tuple[SysctlRecord, .
     return tuple(record for record in records if not (owner and is_shared(record.key)))
 
 
-def in_words(op: SysctlOp | TimeoutOp) -> str:
+def in_words(op: SysctlOp | TimeoutOp | DaemonOp) -> str:
     """Return what an operation sets, for people."""
+    if isinstance(op, DaemonOp):
+        return f"IPVS sync daemon {op.key.state}"
     if isinstance(op, TimeoutOp):
         return f"IPVS timeout {op.key.name}"
     return "sysctl net." + ".".join(op.key.path)

@@ -160,6 +160,8 @@ def test_exactly_the_fields_of_this_version() -> None:
     settings = {"timeouts", "kernelSettings", *timeouts, *(f"kernelSettings.{name}" for name in sysctls)}
     vrrp = {"firstVirtualRouterID", "instances", "advertisementIntervalMilliseconds", "preempt", "preemptDelaySeconds"}
     vrrp = {"vrrp", *(f"vrrp.{name}" for name in (*vrrp, "unicast", "stopHoldSeconds"))}
+    sync = ("mode", "interface", "syncID", "multicastGroup", "port", "hopLimit", "maximumLength")
+    settings |= {"connectionSync", *(f"connectionSync.{name}" for name in sync)}
     assert fields == {
         kinds.VIRTUAL_SERVICE: service | check | port | tunnel | overrides | {"healthCheck", "onFailure"},
         kinds.REAL_SERVER: {"nodeName", "addresses", "addresses[]", "weight", "state", "checkAddress"} | limits,

@@ -264,7 +264,7 @@ def test_settings_of_a_group_reach_its_directors_alone() -> None:
     assert spec.director.settings is not None
     assert (spec.director.settings.tcp_seconds, spec.director.settings.udp_seconds) == (7200, None)
     assert spec.director.settings.sysctls == (IpvsSysctl(name="conn_reuse_mode", value=2),)
-    assert spec.requires == ("ipvs-settings", "vrrp")
+    assert spec.requires == ("connection-sync", "ipvs-settings", "vrrp")
     assert objects.world.lvs_nodes[S1].spec.requires == ()
     objects.put(replace(ours, ipvs=IpvsSettings()))
     objects.settle()

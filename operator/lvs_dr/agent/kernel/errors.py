@@ -10,7 +10,7 @@ One function per subsystem turns an errno into that; error text is never compare
 import errno
 import os
 
-from lvs_dr.core.kernel import DestinationOp, Failure, GuePortOp, Op, ServiceOp, TimeoutOp, TunnelOp, Verb
+from lvs_dr.core.kernel import DaemonOp, DestinationOp, Failure, GuePortOp, Op, ServiceOp, TimeoutOp, TunnelOp, Verb
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.tunnels import GUE_MODULE, MODULES
 
@@ -86,6 +86,26 @@ def timeout_failure(op: TimeoutOp, code: int) -> Failure:
         missing = IPVSUnavailableError()
         return Failure(op, missing.code, missing.reason, str(missing))
     text = f"the {op.key.name} timeout of IPVS could not be set: {describe(code)}"
+    return Failure(op, code, Reason.KERNEL_REFUSED, text)
+
+
+def daemon_failure(op: DaemonOp, code: int) -> Failure | None:
+    """Tell what an errno of a sync daemon means; None where it is success (start_sync_thread, ip_vs_sync.c)."""
+    if (op.verb is Verb.DELETE and code in (errno.ESRCH, errno.ENOENT)) or (op.verb is Verb.ADD and code in _PRESENT):
+        return None
+    if code == errno.ENOENT:
+        missing = IPVSUnavailableError()
+        return Failure(op, missing.code, missing.reason, str(missing))
+    interface = op.config.interface if op.config is not None else ""
+    if code == errno.ENODEV:
+        return Failure(
+            op, code, Reason.SYNC_INTERFACE_MISSING, f"there is no interface {interface} for connection sync"
+        )
+    text = f"the sync daemon {op.key.state} was refused: {describe(code)}"
+    if code == errno.EADDRNOTAVAIL:
+        text = f"{interface} has no address of the multicast group's family, which connection sync needs"
+    elif code == errno.EINVAL:
+        text += " (IPVS has no connection sync while a service has real servers of the other address family)"
     return Failure(op, code, Reason.KERNEL_REFUSED, text)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from lvs_dr.agent.kernel.daemons import SyncDaemons
 from lvs_dr.agent.kernel.errors import KernelError
 from lvs_dr.agent.kernel.ipvs import Ipvs, IpvsOp, IpvsState
 from lvs_dr.agent.kernel.links import Links
@@ -14,6 +15,7 @@ from lvs_dr.agent.kernel.tunnels import Tunnels
 from lvs_dr.core.arp_settings import ARP_KEYS
 from lvs_dr.core.kernel import (
     AddressOp,
+    DaemonOp,
     DestinationOp,
     Failure,
     GuePortOp,
@@ -40,6 +42,7 @@ class NodeKernel:
         self._links = Links()
         self._sysctls = Sysctls(sysctl_root)
         self._timeouts = IpvsTimeouts()
+        self._daemons = SyncDaemons()
         self._tunnels = Tunnels(self._sysctls)
 
     def read(
@@ -55,6 +58,7 @@ class NodeKernel:
             routes=self._links.read_routes(),
             sysctls=self._sysctls.read((*ARP_KEYS, *SETTING_KEYS) if settings else ARP_KEYS),
             timeouts=self._timeouts.read() if settings else {},
+            daemons=self._daemons.read() if settings else {},
             tunnels=self._tunnels.read() if tunnels else {},
             gue_ports=self._tunnels.read_gue_ports() if gue else frozenset(),
             connections=found.connections,
@@ -101,6 +105,7 @@ class NodeKernel:
         self._ipvs.close()
         self._links.close()
         self._timeouts.close()
+        self._daemons.close()
         self._tunnels.close()
 
     def _flush(self, batch: list[IpvsOp]) -> list[Failure]:
@@ -108,13 +113,17 @@ class NodeKernel:
         batch.clear()
         return failures
 
-    def _apply_one(self, op: AddressOp | RouteOp | SysctlOp | TimeoutOp | TunnelOp | GuePortOp) -> Failure | None:
+    def _apply_one(
+        self, op: AddressOp | RouteOp | SysctlOp | TimeoutOp | TunnelOp | GuePortOp | DaemonOp
+    ) -> Failure | None:
         if isinstance(op, AddressOp):
             return self._links.apply_address(op)
         if isinstance(op, RouteOp):
             return self._links.apply_route(op)
         if isinstance(op, TimeoutOp):
             return self._timeouts.apply(op)
+        if isinstance(op, DaemonOp):
+            return self._daemons.apply(op)
         if isinstance(op, TunnelOp | GuePortOp):
             return self._tunnels.apply(op)
         return self._sysctls.apply(op)

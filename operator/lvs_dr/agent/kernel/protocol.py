@@ -33,8 +33,8 @@ class Kernel(Protocol):
         Host addresses are told for `lo` (all but the loopback's own) and, of `addresses`, for every other
         interface. `ipvs=False` leaves IPVS out, so that ip_vs is not loaded on a node that never directs.
         A kernel without IPVS reads as one without services; adding one then fails with IPVSUnavailable.
-        IPVS brings its timeouts and settings along, unless `settings` is False. `tunnels` adds tunnel devices, `gue`
-        the UDP ports of GUE (asking for them loads fou).
+        IPVS brings its timeouts, settings and sync daemons along, unless `settings` is False. `tunnels` adds tunnel
+        devices, `gue` the UDP ports of GUE (asking for them loads fou).
         """
         ...
 

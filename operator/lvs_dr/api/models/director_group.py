@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from lvs_dr.api.models.connection_sync import ConnectionSync
 from lvs_dr.api.models.fields import Network
 from lvs_dr.api.models.kernel_settings import KernelSettings, Timeouts
 from lvs_dr.api.models.rules import ApiModel, rule, validated
@@ -96,6 +97,13 @@ class DirectorGroupSpec(ApiModel):
             " {}, one of them holds all VIPs and gives way within 0.4 seconds when it fails."
         ),
     ] = None
+    connection_sync: Annotated[
+        ConnectionSync | None,
+        Field(
+            description="How connections live on when another director takes over: with two directors or more they"
+            " tell each other of them. Default: mode Standard."
+        ),
+    ] = None
     timeouts: Annotated[
         Timeouts | None,
         Field(
@@ -107,6 +115,7 @@ class DirectorGroupSpec(ApiModel):
     kernel_settings: Annotated[
         KernelSettings | None,
         Field(
-            description="Sysctls of IPVS on the directors; what is left out stays as it is on the node. Default: none."
+            description="Sysctls of IPVS on the directors; what is left out stays as it is on the node, or as"
+            " connectionSync sets it. Default: none."
         ),
     ] = None
