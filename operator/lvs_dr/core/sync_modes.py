@@ -24,8 +24,10 @@ class Numbers(NamedTuple):
 MODES: Final[Mapping[SyncMode, Numbers]] = {
     # With period 0 and a refresh period the packets are not counted: a connection is told of with the packet that
     # establishes it, after each change of its state, and then with the first packet after the refresh period.
-    SyncMode.STANDARD: Numbers(2, 0, 10, 1, 0, sloppy=True),
-    SyncMode.STRICT: Numbers(0, 1, 0, 0, 1, sloppy=True),
+    # A message leaves when the next connection does not fit into it, or after 2 s: four connections of IPv4 fit into
+    # 160 bytes, so that with ten new connections a second none waits for longer than half a second.
+    SyncMode.STANDARD: Numbers(2, 0, 10, 1, 160, sloppy=True),
+    SyncMode.STRICT: Numbers(2, 0, 10, 3, 1, sloppy=True),
 }
 
 

@@ -11,6 +11,7 @@ from lvs_dr.api import kinds
 from lvs_dr.api.models import (
     check_fields,
     combinations,
+    connection_sync,
     director_group,
     forwarding,
     health_check,
@@ -680,6 +681,22 @@ GROUPS = [
         "prefix-too-long",
         f'spec.allowedAddresses[0]: {INVALID}"192.0.2.0/33": {rules.NOT_A_NETWORK}',
         allowedAddresses=["192.0.2.0/33"],
+    ),
+    _group(
+        "unicast-sync-group",
+        f'spec.connectionSync.multicastGroup: {INVALID}"192.0.2.1": {connection_sync.NOT_MULTICAST}',
+        connectionSync={"multicastGroup": "192.0.2.1"},
+    ),
+    _group(
+        "broadcast-sync-group",
+        f'spec.connectionSync.multicastGroup: {INVALID}"255.255.255.255": {connection_sync.NOT_MULTICAST}',
+        connectionSync={"multicastGroup": "255.255.255.255"},
+    ),
+    _group(
+        "sync-on-lo",
+        f'spec.connectionSync.interface: {INVALID}"lo": {connection_sync.BAD_SYNC_INTERFACE}',
+        connectionSync={"interface": "lo"},
+        parsed=False,
     ),
 ]
 

@@ -46,6 +46,8 @@ from lvs_dr.core.objects import (
     RealServerState,
     Requirement,
     Selector,
+    SyncMode,
+    SyncSettings,
     Tunnel,
     TunnelChecksum,
     TunnelType,
@@ -240,6 +242,25 @@ def test_a_cordoned_or_annotated_node_gives_its_vips_away(
 ) -> None:
     """`kubectl drain` moves VIPs before anything stops."""
     assert translate.node(body(spec, annotations=annotations)).standby is standby
+
+
+def test_connection_sync_of_a_group() -> None:
+    """What is left out has its default, and no field is accepted that nothing acts on."""
+    labels = {"matchLabels": {"site": "edge"}}
+    plain = translate.director_group(body({"nodeSelector": labels}))
+    assert isinstance(plain, DirectorGroup)
+    assert plain.sync == SyncSettings(SyncMode.STANDARD)
+    given = {"mode": "Strict", "interface": "eth1", "syncID": 7, "multicastGroup": "ff02::81", "port": 9000}
+    full = translate.director_group(
+        body({"nodeSelector": labels, "connectionSync": {**given, "hopLimit": 2, "maximumLength": 900}})
+    )
+    assert isinstance(full, DirectorGroup)
+    assert full.sync == SyncSettings(SyncMode.STRICT, "eth1", 7, "ff02::81", 9000, 2, 900)
+    off = translate.director_group(body({"nodeSelector": labels, "connectionSync": {"mode": "Off"}}))
+    assert isinstance(off, DirectorGroup)
+    assert off.sync.mode is SyncMode.OFF
+    wrong = translate.director_group(body({"nodeSelector": labels, "connectionSync": {"multicastGroup": "192.0.2.1"}}))
+    assert isinstance(wrong, Invalid)
 
 
 def test_defaults_of_parsing_are_those_of_the_api_server() -> None:
