@@ -241,7 +241,7 @@ def _role(world: World, node: Node, record: NodeRecord) -> DirectorRole | None:
         tables=tuple(sorted(table_name(key) for key in (*tables, *lost))),
         vrrp=vrrp(world, node, group, before, given(world, record, group, wanted)),
         settings=settings,
-        sync=sync,
+        sync=sync if tables or lost else None,
     )
 
 

@@ -111,7 +111,7 @@ def desired(
     for name, table in sorted(tables.items()):
         refusals.extend(builder.follow(name, table, taken, guarded))
     shared = settings(spec.director.settings if spec.director else None, owner)
-    shared = with_sync(shared, spec.director.sync if spec.director else None, link)
+    shared = with_sync(shared, spec.director.sync if spec.director else None, link, builder.mixed)
     tunnels = ends(spec.backend_tunnels)
     refusals += [Refusal(reason, text, "") for reason, text in (*shared.problems, *tunnels.problems)]
     return Desired(
@@ -198,6 +198,7 @@ class _Tables:
         self.awaited: dict[ServiceKey, frozenset[Place]] = {}
         self.failed: dict[ServiceKey, frozenset[Place]] = {}
         self.left_alone: set[str] = set()
+        self.mixed = ""  # a table with real servers of the other address family
 
     def follow(
         self, name: str, table: DirectorTableSpec, reserved: Mapping[str, str], guarded: frozenset[str]
@@ -238,6 +239,8 @@ class _Tables:
         self.uncertain.update(entries.uncertain)
         self.awaited.update(entries.awaited)
         self.failed.update(entries.failed)
+        if entries.mixed:
+            self.mixed = self.mixed or name
         return refusals
 
 

@@ -43,14 +43,18 @@ def largest_message(group: str) -> int:
     return USUAL_MTU - _IP_HEADER[":" in group] - _UDP_HEADER
 
 
-def with_sync(shared: Settings, sync: ConnectionSync | None, link: Link | None) -> Settings:
+def with_sync(shared: Settings, sync: ConnectionSync | None, link: Link | None, mixed: str = "") -> Settings:
     """Return the settings together with the daemons and sysctls of connection sync; `link`: its interface.
 
     A sysctl that the DirectorGroup's kernelSettings name stays as they say. Where the settings have another owner
-    the daemons run all the same, and no sysctl is written.
+    the daemons run all the same, and no sysctl is written. While a table, `mixed`, has real servers of the other
+    address family the kernel has no sync: serving them comes first.
     """
     if sync is None:
         return shared
+    if mixed:
+        text = f"connections are not carried to other directors: {mixed} has real servers of the other address family"
+        return replace(shared, problems=(*shared.problems, (Reason.SYNC_DAEMON_MISSING, text)), link=link)
     sysctls = shared.sysctls if shared.owner else {**sysctl_rules(sync), **shared.sysctls}
     if link is None:
         where = f"interface {sync.interface}" if sync.interface else "the interface that faces the clients"

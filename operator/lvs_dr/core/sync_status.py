@@ -53,8 +53,8 @@ def _problem(name: str, status: LVSNodeStatus) -> Finding | None:
         return wrong(Reason.SYNC_INTERFACE_MISSING, f"{name}: {text}")
     missing = [key.state for key in DAEMONS if key.state not in report.daemons]
     if missing:
-        why = told.get(Reason.KERNEL_REFUSED) or told.get(Reason.SHARED_SETTING_CONFLICT)
-        why = why or "see problems in its LVSNode's status"
+        reasons = (Reason.SYNC_DAEMON_MISSING, Reason.KERNEL_REFUSED, Reason.SHARED_SETTING_CONFLICT)
+        why = next((told[each] for each in reasons if each in told), "see problems in its LVSNode's status")
         return wrong(Reason.SYNC_DAEMON_MISSING, f"{name} does not run the sync daemon {' and '.join(missing)}: {why}")
     return None
 

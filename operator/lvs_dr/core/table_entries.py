@@ -20,7 +20,10 @@ from lvs_dr.core.table import DirectorTableSpec, TableDestination
 
 
 class TableEntries(Struct, frozen=True):
-    """What one table asks for: the fields of `Desired`, by service. `checked`: addresses whose health counts."""
+    """What one table asks for: the fields of `Desired`, by service.
+
+    `checked`: addresses whose health counts. `mixed`: some real servers are of the other address family than the VIP.
+    """
 
     services: dict[ServiceKey, ServiceConfig]
     destinations: dict[ServiceKey, Mapping[Place, DestinationConfig]]
@@ -29,6 +32,7 @@ class TableEntries(Struct, frozen=True):
     awaited: dict[ServiceKey, frozenset[Place]]
     failed: dict[ServiceKey, frozenset[Place]]
     checked: frozenset[str]
+    mixed: bool = False
 
 
 def table_entries(table: DirectorTableSpec, services: Iterable[Served], health: HealthView) -> TableEntries:
@@ -37,7 +41,9 @@ def table_entries(table: DirectorTableSpec, services: Iterable[Served], health: 
     keys = [one.service for one in services]
     check = table.health_check
     checked = (entry.checked_at for entry in (*table.destinations, *table.pending)) if check is not None else ()
-    found = TableEntries(dict.fromkeys(keys, config), {}, dict.fromkeys(keys, note), {}, {}, {}, frozenset(checked))
+    mixed = any((":" in entry.address) != (":" in table.address) for entry in (*table.destinations, *table.pending))
+    wanted, notes = dict.fromkeys(keys, config), dict.fromkeys(keys, note)
+    found = TableEntries(wanted, {}, notes, {}, {}, {}, frozenset(checked), mixed)
     configs = [destination_config(entry) for entry in table.destinations]
     pending = [destination_config(entry) for entry in table.pending]
     for one in services:

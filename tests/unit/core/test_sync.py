@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from lvs_dr.core.conditions import ConditionStatus, Finding
+from lvs_dr.core.desired import desired
 from lvs_dr.core.group_status import director_group_status
-from lvs_dr.core.kernel import DaemonConfig, DaemonKey, DaemonOp, KernelState, Verb
-from lvs_dr.core.ledger import DaemonRecord
-from lvs_dr.core.node import DirectorSettings, IpvsReport, IpvsSysctl, LVSNodeStatus, Problem
-from lvs_dr.core.objects import IpvsSettings, SyncMode, SyncSettings, VrrpSettings
+from lvs_dr.core.indexing import Kind
+from lvs_dr.core.kernel import DaemonConfig, DaemonKey, DaemonOp, DestinationOp, KernelState, Verb
+from lvs_dr.core.ledger import DaemonRecord, Ledger
+from lvs_dr.core.node import DirectorRole, DirectorSettings, IpvsReport, IpvsSysctl, LVSNodeSpec, LVSNodeStatus, Problem
+from lvs_dr.core.objects import IpvsSettings, Key, OnFailure, Protocol, SyncMode, SyncSettings, VrrpSettings
+from lvs_dr.core.plan import plan
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.settings import KUBE_PROXY, TCP, Link, Settings, settings, sysctl_key
 from lvs_dr.core.sync import (
@@ -29,7 +32,8 @@ from lvs_dr.core.sync import (
 from lvs_dr.core.sync_modes import group_sync
 from lvs_dr.core.sync_spec import ConnectionSync, SyncReport
 from lvs_dr.core.sync_status import COUNTED_FROM, synced
-from tests.unit.core.worlds import NOW, Objects, group, node, status
+from lvs_dr.core.table import DirectorTableSpec, TableDestination, TablePort
+from tests.unit.core.worlds import NOW, Objects, group, node, service, status
 
 SYNC = ConnectionSync(51)
 ETH0 = Link("eth0", 2, "192.0.2.1")
@@ -145,6 +149,31 @@ def test_a_backup_understands_the_longest_message() -> None:
     assert daemons(ConnectionSync(1, group="ff02::81"), "eth0")[MASTER].maximum_length == 1452
 
 
+def test_serving_comes_before_sync() -> None:
+    """The kernel refuses a real server of the other address family while a sync daemon runs."""
+    backwards = TableDestination(real_server="six", address="2001:db8::9", weight=1)
+    table = DirectorTableSpec(
+        director_group="edge",
+        service_generation=1,
+        address="192.0.2.100",
+        ports=(TablePort(80, Protocol.TCP),),
+        scheduler="rr",
+        on_failure=OnFailure.REMOVE,
+        destinations=(backwards,),
+    )
+    spec = LVSNodeSpec(decided=True, director=DirectorRole("edge", sync=SYNC))
+    goal = desired(spec, {"shop/web": table}, {}, Ledger("boot"), held=frozenset(), reserved={}, link=ETH0)
+    assert not goal.shared.daemons
+    assert [(one.reason, "shop/web" in one.message) for one in goal.refusals] == [(Reason.SYNC_DAEMON_MISSING, True)]
+    machine = Machine()
+    machine.follow(SYNC)
+    state = KernelState(timeouts=IPVS, daemons=machine.daemons)
+    made = plan(goal, state, Ledger("boot", daemons=machine.records))
+    verbs = [(type(op), op.verb) for op in made.ops]
+    last = max(verbs.index((DaemonOp, Verb.DELETE)), 1)
+    assert last < verbs.index((DestinationOp, Verb.ADD)), "the daemons must be gone before"
+
+
 def test_kernel_settings_win_and_an_owner_keeps_its_values() -> None:
     """A user's explicit value, or kube-proxy's, would be overwritten."""
     explicit = settings(DirectorSettings(sysctls=(IpvsSysctl("sloppy_tcp", 0),)))
@@ -201,7 +230,7 @@ ALL_WELL = SyncReport(("backup", "master"), "eth0")
 def directed(count: int = 2, **given_: Any) -> Objects:
     """Return a group with so many directors that have reported."""
     nodes = [node(f"d{i}", f"192.0.2.{i}", labels={"group": "edge"}) for i in range(1, count + 1)]
-    objects = Objects(group("edge", **given_), *nodes)
+    objects = Objects(group("edge", **given_), service(director_group="edge"), *nodes)
     objects.everything()
     objects.settle()
     for i in range(1, count + 1):
@@ -243,6 +272,17 @@ def test_a_second_director_starts_sync_on_the_first() -> None:
     objects.put(group("edge", sync=SyncSettings(SyncMode.OFF)))
     objects.settle()
     assert told(objects, "d1") is None
+
+
+def test_a_group_without_services_leaves_its_nodes_as_they_are() -> None:
+    """Daemons and sysctls would stay on every director after the last VirtualService is gone."""
+    objects = directed()
+    assert told(objects, "d1") is not None
+    objects.remove(Kind.VIRTUAL_SERVICE, "web", "shop")
+    objects.services.add(Key("shop", "web"))
+    objects.settle()
+    assert told(objects, "d1") is None
+    assert told(objects, "d2") is None
 
 
 def test_sync_is_true_when_both_daemons_run_everywhere() -> None:
