@@ -72,6 +72,7 @@ def _mode(mode: SyncMode) -> Row:
 
 STANDARD, STRICT = _mode(SyncMode.STANDARD), _mode(SyncMode.STRICT)
 ROWS = (
+    Row("no sync, rr", ""),
     Row("3 50, rr: the kernel's defaults", "3 50", 0, 0),
     Row("2 50, rr", "2 50", 0, 0),
     Row("2 0, refresh 10 s, retry 1, rr"),
