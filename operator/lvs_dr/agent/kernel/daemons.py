@@ -46,6 +46,10 @@ class SyncDaemons:
         try:
             if op.config is not None and op.verb is not Verb.DELETE:
                 messages.append(new_daemon(Daemon(state, *op.config)))
+            else:
+                # A thread that has not run yet is stopped with EINTR, which netlink does not answer (netlink_rcv_skb):
+                # the second request is, by ESRCH.
+                messages.append(delete_daemon(state))
             socket = self._family.socket()
             if socket is None:
                 return daemon_failure(op, errno.ENOENT)
