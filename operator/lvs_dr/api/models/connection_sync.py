@@ -52,7 +52,7 @@ class ConnectionSync(ApiModel):
             description="Standard: the others are told of a connection when it is established, a second later, and"
             " then every 10 s while it is used, about four connections to a message. Strict: one connection to a"
             " message, so that none waits for others, and told four times: for lossy networks and few, precious"
-            " connections; four times the packets. Off: no sync. Default: Standard."
+            " connections; ten times the packets. Off: no sync. Default: Standard."
         ),
     ] = SyncMode.STANDARD
     interface: Annotated[
