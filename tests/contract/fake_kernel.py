@@ -16,6 +16,10 @@ from lvs_dr.core.kernel import (
     DestinationKey,
     DestinationOp,
     Failure,
+    GuardConfig,
+    GuardKey,
+    GuardOp,
+    GuardPart,
     GuePortKey,
     GuePortOp,
     KernelState,
@@ -62,6 +66,8 @@ class FakeKernel:
         self.timeouts: dict[TimeoutKey, int] = {TCP: 900, TCP_FIN: 120, UDP: 300}
         self.tunnels: dict[TunnelKey, TunnelConfig] = {}
         self.gue_ports: set[GuePortKey] = set()
+        self.guards: dict[GuardKey, GuardConfig] = {}
+        self.ingress_qdiscs: set[str] = set()  # interfaces where somebody has the older kind of qdisc
         self.modules: set[str] = set(MODULES)  # kinds of tunnel devices that it can make
         self.has_fou = True
         self.links: dict[str, Interface] = {"lo": Interface(1, "lo", "", True, ())}
@@ -78,7 +84,14 @@ class FakeKernel:
     # What the agent calls
 
     def read(
-        self, addresses: frozenset[str], *, ipvs: bool, settings: bool = True, tunnels: bool = False, gue: bool = False
+        self,
+        addresses: frozenset[str],
+        *,
+        ipvs: bool,
+        settings: bool = True,
+        tunnels: bool = False,
+        gue: bool = False,
+        guards: frozenset[str] = frozenset(),
     ) -> KernelState:
         """Return a copy of the state."""
         if self.read_error is not None:
@@ -102,6 +115,7 @@ class FakeKernel:
             if tunnels
             else {},
             gue_ports=frozenset(self.gue_ports) if gue and self.has_fou else frozenset(),
+            guards={key: one for key, one in self.guards.items() if key.interface in guards},
             connections=Destinations.of(
                 (key, self.connections.get(key, 0)) for key in (self.destinations if with_ipvs else ())
             ),
@@ -170,6 +184,7 @@ class FakeKernel:
         return (
             dict(self.services), dict(self.destinations), dict(self.addresses), set(self.routes), dict(self.sysctls),
             dict(self.settings), dict(self.timeouts), dict(self.daemons), dict(self.tunnels), set(self.gue_ports),
+            dict(self.guards),
         )  # fmt: skip
 
     # How each operation works
@@ -177,7 +192,7 @@ class FakeKernel:
     def _apply(self, op: Op) -> Failure | None:
         return self._apply_daemon(op) if isinstance(op, DaemonOp) else self._apply_entry(op)
 
-    def _apply_entry(self, op: Entry) -> Failure | None:
+    def _apply_entry(self, op: Entry) -> Failure | None:  # noqa: C901 - one case for each kind
         code = self.refuse(op)
         match op:
             case ServiceOp() | DestinationOp():
@@ -203,6 +218,9 @@ class FakeKernel:
             case GuePortOp():
                 code = code or self._gue_port(op)
                 failure = errors.gue_failure(op, code) if code else None
+            case GuardOp():
+                code = code or self._guard(op)
+                failure = errors.guard_failure(op, code) if code else None
         if not code:
             self.journal.append(op)
         return failure
@@ -316,4 +334,20 @@ class FakeKernel:
         if not self.has_fou:
             return errno.EAFNOSUPPORT
         self.gue_ports.add(op.key)
+        return 0
+
+    def _guard(self, op: GuardOp) -> int:
+        qdisc = GuardKey(op.key.interface, GuardPart.QDISC)
+        if op.verb is Verb.DELETE:
+            if op.key != qdisc or not any(key.interface == op.key.interface and key != qdisc for key in self.guards):
+                self.guards.pop(op.key, None)
+            return 0
+        if op.key.interface not in self.links and TunnelKey(op.key.interface) not in self.tunnels:
+            return errno.ENODEV
+        if op.key == qdisc:
+            if op.key.interface in self.ingress_qdiscs:
+                return errno.EEXIST
+        elif qdisc not in self.guards:
+            return errno.EINVAL
+        self.guards[op.key] = GuardConfig()
         return 0

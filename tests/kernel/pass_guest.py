@@ -1,8 +1,9 @@
 """Runs inside a lab node: makes the agent's passes on this kernel and prints what they did, as JSON.
 
 Input on stdin: {"ledger": path, "spec": LVSNodeSpec, "tables": {name: DirectorTableSpec}, "held": [VIP, ...],
-"passes": number}; spec and tables as in their objects. Beside `agent.onepass` there are no checks, no speaker and no
-API server here, so a test says by itself which VIPs the node holds.
+"interface": the director's, "macs": {peer's node: [MAC, ...]}, "passes": number}; spec and tables as in their objects.
+Beside `agent.onepass` there are no checks, no speaker and no API server here, so a test says by itself which VIPs the
+node holds.
 """
 
 import json
@@ -17,6 +18,7 @@ from lvs_dr.agent.kernel.node import NodeKernel
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.words import command
 from lvs_dr.core.desired import desired, loopback_addresses
+from lvs_dr.core.loop_guard import complete
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.plan import plan
 from lvs_dr.core.scope import scope
@@ -31,14 +33,18 @@ def once(kernel: NodeKernel, ledger: LedgerFile, asked: dict[str, Any]) -> dict[
     tables = {name: msgspec.convert(table, DirectorTableSpec) for name, table in asked.get("tables", {}).items()}
     addresses = frozenset({table.address for table in tables.values()} | ledger_addresses(ledger.current))
     owner = other_owner({interface.name for interface in kernel.interfaces()})
-    before = kernel.read(addresses, **scope(spec, ledger.current)._asdict())
+    interface = asked.get("interface", "")
+    before = kernel.read(addresses, **scope(spec, ledger.current, interface)._asdict())
     held = frozenset(asked.get("held", ()))
     link = sync_link(spec.director, "", kernel.interfaces(), held)
-    goal = desired(spec, tables, {}, ledger.current, held=held, reserved={}, owner=owner, link=link)
+    goal = desired(
+        spec, tables, {}, ledger.current,
+        held=held, reserved={}, owner=owner, link=link, interface=interface, macs=asked.get("macs", {}),
+    )  # fmt: skip
     made = plan(goal, before, ledger.current)
     ledger.save_plan(made.ledger)
     failures = kernel.apply(made.ops)
-    after = kernel.read(addresses, **scope(spec, ledger.current)._asdict())
+    after = kernel.read(addresses, **scope(spec, ledger.current, interface)._asdict())
     return {
         "commands": [command(op) for op in made.ops],
         "failures": [[command(failure.op), failure.reason, failure.message] for failure in failures],
@@ -50,6 +56,7 @@ def once(kernel: NodeKernel, ledger: LedgerFile, asked: dict[str, Any]) -> dict[
         "unmet": list(unmet(spec.director.settings if spec.director else None, after)),
         "owner": owner,
         "foreign_daemons": [key.state for key in made.foreign_daemons],
+        "guarded": complete(goal.guard, after),
         "holds_nothing": ledger.current.holds_nothing,
     }
 

@@ -25,6 +25,7 @@ from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.loop import POLL_SECONDS, RESYNC_SECONDS, Loop
 from lvs_dr.agent.metrics import METRICS
 from lvs_dr.agent.onepass import NodePass
+from lvs_dr.agent.peers import PeerMacs, Resolver
 from lvs_dr.agent.report import LEAST_GAP_SECONDS, LVSNODES, Reporter
 from lvs_dr.agent.seen import Seen
 from lvs_dr.agent.telling import facts
@@ -70,6 +71,7 @@ class Agent:
         speaker: Speaker,
         ledger: LedgerFile,
         last_good: LastGoodFile,
+        resolver: Resolver | None = None,
         speaker_repairs: Callable[[], int] = lambda: 0,
         more: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
     ) -> None:
@@ -88,6 +90,7 @@ class Agent:
         self._checkers = Checkers(settings.check_scripts)
         self.prober = Prober(changed=self.wake, counted=self._checked, check=settings.check or self._checkers)
         self.assigner = Assigner(speaker, wake=self.wake)
+        self.peers = PeerMacs(resolver, changed=self.wake) if resolver is not None else None
         self.node_pass = NodePass(
             source=self.source,
             in_force=self.in_force,
@@ -95,6 +98,7 @@ class Agent:
             ledger=ledger,
             assigner=self.assigner,
             prober=self.prober,
+            peers=self.peers,
         )
         self.loop = Loop(
             self._pass,
@@ -176,6 +180,8 @@ class Agent:
             "last good state": self._keep_last_good,
             **self._more,
         }
+        if self.peers is not None:
+            parts["MAC addresses of peers"] = self.peers.run
         tasks = [asyncio.create_task(self._kept_running(name, part), name=name) for name, part in parts.items()]
         try:
             await self.loop.run()
@@ -219,7 +225,7 @@ class Agent:
             exposed=self.assigner.exposed,
             agent_version=self._settings.version,
             boot_id=self._settings.boot_id,
-            troubles=[*self.troubles.values(), self.assigner.trouble],
+            troubles=[*self.troubles.values(), self.assigner.trouble, self.peers.trouble if self.peers else ""],
             repairs=self.repairs(),
             now=time.monotonic(),
         )

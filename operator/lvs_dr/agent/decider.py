@@ -35,6 +35,8 @@ class Situation(msgspec.Struct, frozen=True):
     unreadable: frozenset[str]
     owner: str = ""
     link: Link | None = None
+    interface: str = ""  # the director's
+    macs: Mapping[str, tuple[str, ...]] = {}  # of peer directors, by node
 
     def same(self, other: "Situation | None") -> bool:
         """Tell whether nothing changed: who passes on an unchanged object passes on the same one."""
@@ -47,6 +49,7 @@ class Situation(msgspec.Struct, frozen=True):
             and (self.spec is other.spec or self.spec == other.spec)
             and (self.held, self.unreadable, self.owner, self.link)
             == (other.held, other.unreadable, other.owner, other.link)
+            and (self.interface, self.macs) == (other.interface, other.macs)
         )
 
 
@@ -72,6 +75,8 @@ class Decider:
                 unreadable=now.unreadable,
                 owner=now.owner,
                 link=now.link,
+                interface=now.interface,
+                macs=now.macs,
                 memory=self._entries,
             )
             self._situation = now
@@ -107,6 +112,7 @@ def without_removals(ops: Iterable[Op], goal: Desired) -> tuple[tuple[Op, ...], 
     """
     others: frozenset[object] = frozenset((*goal.services, *goal.addresses, *goal.routes, *goal.sysctls))
     others |= {*goal.shared.timeouts, *goal.shared.daemons, *goal.tunnels.devices, *goal.tunnels.gue_ports}
+    others |= {*goal.guard.wanted}
     building: list[Op] = []
     removing: list[Op] = []
     for op in ops:

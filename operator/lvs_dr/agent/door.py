@@ -52,11 +52,18 @@ class KernelDoor:
             self._began = None
 
     async def read(
-        self, addresses: frozenset[str], *, ipvs: bool, settings: bool = True, tunnels: bool = False, gue: bool = False
+        self,
+        addresses: frozenset[str],
+        *,
+        ipvs: bool,
+        settings: bool = True,
+        tunnels: bool = False,
+        gue: bool = False,
+        guards: frozenset[str] = frozenset(),
     ) -> KernelState:
         """Read the state of one pass."""
         return await self.call(
-            lambda: self._kernel.read(addresses, ipvs=ipvs, settings=settings, tunnels=tunnels, gue=gue)
+            lambda: self._kernel.read(addresses, ipvs=ipvs, settings=settings, tunnels=tunnels, gue=gue, guards=guards)
         )
 
     async def apply(self, ops: Sequence[Op]) -> tuple[Failure, ...]:

@@ -13,6 +13,7 @@ from lvs_dr.core.kernel import (
     DaemonOp,
     DestinationOp,
     Failure,
+    GuardOp,
     GuePortOp,
     Op,
     RouteOp,
@@ -46,7 +47,7 @@ def describe(op: Op) -> str:
     """Return an operation's entry in words."""
     if isinstance(op, SysctlOp):
         return in_words(op)
-    if isinstance(op, TimeoutOp | TunnelOp | GuePortOp | DaemonOp):
+    if isinstance(op, TimeoutOp | TunnelOp | GuePortOp | DaemonOp | GuardOp):
         return describe_setting(op)
     if isinstance(op, RouteOp):
         return f"blackhole route {op.key.address}"

@@ -19,6 +19,7 @@ from lvs_dr.agent.inforce import Force, InForce
 from lvs_dr.agent.interface import director_interface, ledger_addresses, sync_link
 from lvs_dr.agent.ipvs_report import ConnectionCount
 from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.agent.peers import PeerMacs
 from lvs_dr.agent.programmed import Programmed
 from lvs_dr.agent.routers import Fitness, assignment
 from lvs_dr.agent.seen import Done, Seen, Surroundings
@@ -60,9 +61,11 @@ class NodePass:
         ledger: LedgerFile,
         assigner: Assigner,
         prober: Prober,
+        peers: PeerMacs | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
+        self._peers = peers
         self._in_force = in_force
         self._door = door
         self._ledger = ledger
@@ -126,6 +129,7 @@ class NodePass:
                 sysctls={**actual.sysctls, **lo.sysctls},
                 tunnels=lo.tunnels,
                 gue_ports=lo.gue_ports,
+                guards=lo.guards,
             )
         self._served, self._sysctls = tables, goal
         await asyncio.to_thread(self._settle, force, tables, goal, done)
@@ -195,7 +199,7 @@ class NodePass:
         known = {table.address for table in tables.values()} | ledger_addresses(ledger) | set(spec.backend_addresses)
         known.update(spec.director.addresses if spec.director else ())
         known |= self._assigner.exposed
-        parts = scope(spec, ledger)
+        parts = scope(spec, ledger, self._interface)
         return await self._door.read(frozenset(known), **parts._replace(ipvs=ipvs and parts.ipvs)._asdict())
 
     async def _check(self, tables: Mapping[str, DirectorTableSpec], actual: KernelState) -> None:
@@ -219,6 +223,8 @@ class NodePass:
             unreadable=unreadable,
             owner=other_owner({interface.name for interface in around.interfaces}),
             link=sync_link(spec.director, self._interface, around.interfaces, around.virtual),
+            interface=self._interface,
+            macs=self._peers.look_for(spec, tables, self._interface, around.own) if self._peers else {},
         )
 
     def _decide(self, situation: Situation, actual: KernelState, *, heard: bool) -> tuple[Desired, Done]:

@@ -89,6 +89,7 @@ async def _run(options: argparse.Namespace, api: ApiSettings, lock: HostLock) ->
             speaker=speaker,
             ledger=ledger,
             last_good=LastGoodFile(options.state_directory),
+            resolver=PacketWire(),
             speaker_repairs=lambda: speaker.told.addresses.restored,
             more={"connection to the speaker": speaker.run},
         )

@@ -128,6 +128,9 @@ def _about_the_kernel(seen: Seen, spec: LVSNodeSpec, contested: Mapping[str, Seq
     for address, undone in contested.items():
         text = f"someone else keeps undoing what is set here: {_some(undone)}; find and stop them"
         yield problem(Reason.CONTESTED, text, address)
+    if unheard := seen.goal.guard.unheard:
+        text = f"no MAC address is known of the peer directors {_some(unheard)}: nothing stops a loop with them"
+        yield problem(Reason.LOOP_GUARD_INCOMPLETE, text)
     for key in seen.done.made.foreign_tunnels:
         text = f"a device named {key.name} is there and not ours: it is left alone; delete or rename it (ip link)"
         yield problem(Reason.TUNNEL_UNAVAILABLE, text)

@@ -59,6 +59,33 @@ class PacketWire:
             await asyncio.sleep(PROBE_WAIT_SECONDS)
         return {address: frozenset(macs) for address, macs in found.items()}
 
+    async def resolve(self, interface: str, addresses: Collection[str], sources: Collection[str]) -> dict[str, str]:
+        """Return the MACs of other machines' addresses, as far as they answer; `sources` are our own addresses.
+
+        Not by probes: a machine that is about to take its IPv6 address would take them for a duplicate.
+        Raises WireError.
+        """
+        four, six = _by_family(addresses)
+        source4 = next((each for each in sources if ":" not in each), "")
+        source6 = next((each for each in sources if ":" in each), "")
+        found: dict[str, set[str]] = {}
+        with _failures(interface), contextlib.ExitStack() as stack:
+            asked: list[tuple[PacketSocket, bytes]] = []
+            if four and source4:
+                socket = stack.enter_context(PacketSocket(interface, ETH_P_ARP))
+                stack.enter_context(_listening(socket, lambda frame, mac: _arp_claim(frame, mac, four), found))
+                asked += [(socket, arp.request(socket.mac, source4, each)) for each in four]
+            if six and source6:
+                socket = stack.enter_context(PacketSocket(interface, ETH_P_IPV6))
+                stack.enter_context(_listening(socket, lambda frame, mac: _ndp_claim(frame, mac, six), found))
+                asked += [(socket, ndp.solicitation(socket.mac, source6, each)) for each in six]
+            for _ in range(PROBES if asked else 0):
+                await _send_all(asked)
+                await asyncio.sleep(PROBE_SPACING_SECONDS)
+                if found.keys() >= {*addresses}:
+                    break
+        return {address: min(macs) for address, macs in found.items()}
+
 
 @contextlib.contextmanager
 def _failures(interface: str) -> Iterator[None]:

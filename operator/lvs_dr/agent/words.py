@@ -13,6 +13,7 @@ from lvs_dr.core.kernel import (
     DestinationKey,
     DestinationOp,
     Forwarding,
+    GuardOp,
     GuePortOp,
     KernelState,
     Op,
@@ -130,7 +131,7 @@ def command(op: Op) -> str:
     if isinstance(op, DestinationOp):
         flag = {Verb.ADD: "-a", Verb.SET: "-e", Verb.DELETE: "-d"}[op.verb]
         return f"ipvsadm {flag} {destination_words(op.key, op.config)}"
-    if isinstance(op, TimeoutOp | TunnelOp | GuePortOp | DaemonOp):
+    if isinstance(op, TimeoutOp | TunnelOp | GuePortOp | DaemonOp | GuardOp):
         return setting_command(op)
     verb = {Verb.ADD: "add", Verb.SET: "change", Verb.DELETE: "del"}[op.verb]
     if isinstance(op, AddressOp):

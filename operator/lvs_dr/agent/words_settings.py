@@ -6,6 +6,9 @@ from lvs_dr.core.kernel import (
     DaemonConfig,
     DaemonKey,
     DaemonOp,
+    GuardKey,
+    GuardOp,
+    GuardPart,
     GuePortKey,
     GuePortOp,
     KernelState,
@@ -19,7 +22,7 @@ from lvs_dr.core.kernel import (
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.settings import TCP, TCP_FIN, UDP, in_words
 
-SettingOp = TimeoutOp | TunnelOp | GuePortOp | DaemonOp
+SettingOp = TimeoutOp | TunnelOp | GuePortOp | DaemonOp | GuardOp
 
 _VERBS = {Verb.ADD: "add", Verb.SET: "change", Verb.DELETE: "del"}
 
@@ -32,6 +35,8 @@ def setting_command(op: SettingOp) -> str:
         return f"ip fou {_VERBS[op.verb]} {gue_words(op.key)}"
     if isinstance(op, DaemonOp):
         return daemon_command(op.key, op.config if op.verb is not Verb.DELETE else None)
+    if isinstance(op, GuardOp):
+        return f"tc {'qdisc' if op.key.part is GuardPart.QDISC else 'filter'} {_VERBS[op.verb]} {guard_words(op.key)}"
     return f"ipvsadm --set {timeout_words(op.key, op.seconds)}"
 
 
@@ -41,6 +46,8 @@ def describe_setting(op: SettingOp) -> str:
         return f"tunnel device {op.key.name}"
     if isinstance(op, GuePortOp):
         return f"GUE port {op.key.port} of {op.key.local}"
+    if isinstance(op, GuardOp):
+        return f"loop guard: {guard_words(op.key)}"
     return in_words(op)
 
 
@@ -68,6 +75,8 @@ def owned_settings(ledger: Ledger, state: KernelState) -> Iterable[str]:
             yield f"ip link add {tunnel_words(device, state.tunnels[device])}"
     for port in sorted({*ledger.gue_ports, *ledger.adopted_gue_ports} & state.gue_ports):
         yield f"ip fou add {gue_words(port)}"
+    for guard in sorted({*ledger.guards, *ledger.adopted_guards} & state.guards.keys()):
+        yield setting_command(GuardOp(Verb.ADD, guard))
 
 
 def tunnel_words(key: TunnelKey, config: TunnelConfig | None = None) -> str:
@@ -82,6 +91,21 @@ def gue_words(key: GuePortKey) -> str:
     """Return a GUE port's part of a command."""
     family = "-6 " if ":" in key.local else ""
     return f"{family}port {key.port} gue local {key.local}"
+
+
+def guard_words(key: GuardKey) -> str:
+    """Return a part of the loop guard's part of a command."""
+    if key.part is GuardPart.QDISC:
+        return f"dev {key.interface} clsact"
+    six = ":" in key.address
+    match = f"protocol {'ipv6' if six else 'ip'} flower dst_ip {key.address}"
+    if key.part is GuardPart.TURN_BACK:
+        return f"dev {key.interface} egress {match} ip_ttl 1 action mirred ingress redirect dev {key.interface}"
+    if key.part is GuardPart.SPENT:
+        return f"dev {key.interface} ingress {match} ip_ttl 1 action pass"
+    sender = f" src_mac {key.mac}" if key.mac else ""
+    edit = "ip6 hoplimit set 2 continue" if six else "ip ttl set 2 pipe action csum ip4h continue"
+    return f"dev {key.interface} ingress {match}{sender} action pedit ex munge {edit}"
 
 
 def timeout_words(key: TimeoutKey, seconds: int) -> str:

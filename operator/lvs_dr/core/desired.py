@@ -1,7 +1,8 @@
 """What the node's kernel must hold: from the objects, the health of destinations and what the node holds now."""
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -27,6 +28,7 @@ from lvs_dr.core.kernel import (
     SysctlKey,
 )
 from lvs_dr.core.ledger import Ledger, ServiceNote
+from lvs_dr.core.loop_guard import Guard, guard
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.settings import Link, Settings, settings
@@ -71,6 +73,7 @@ class Desired(Struct, frozen=True):
     sysctls: Mapping[SysctlKey, SysctlRule] = {}
     shared: Settings = Settings()
     tunnels: Ends = Ends()
+    guard: Guard = Guard()
     left_alone: frozenset[str] = frozenset()
     held: frozenset[str] = frozenset()
     refusals: tuple[Refusal, ...] = ()
@@ -87,6 +90,8 @@ def desired(
     unreadable: frozenset[str] = frozenset(),
     owner: str = "",
     link: Link | None = None,
+    interface: str = "",
+    macs: Mapping[str, Collection[str]] = MappingProxyType({}),
     memory: EntriesMemory | None = None,
 ) -> Desired:
     """Return what the kernel must hold.
@@ -94,8 +99,8 @@ def desired(
     `tables`: the last good ones, by namespace/name. `held`: VIPs the speaker holds now. `reserved`:
     addresses that can be no VIP here, with what they are (`reserved_addresses`). `unreadable`: VIPs of tables
     that need features this agent does not have and of which it has no older version. `owner`: who else sets IPVS's
-    settings on this node (`other_owner`). `link`: the interface of connection sync, if it is there. `memory`: what
-    the call before made of the tables.
+    settings on this node (`other_owner`). `link`: the interface of connection sync, if it is there. `interface`: the
+    director's. `macs`: of peer directors, by node, as far as known. `memory`: what the call before made of the tables.
     """
     if not spec.decided or spec.paused:
         return Desired(writable=False, held=held)
@@ -126,6 +131,7 @@ def desired(
         sysctls={**_arp_rules(backend), **shared.sysctls},
         shared=shared,
         tunnels=tunnels,
+        guard=guard(spec, {table.address for table in tables.values()}, interface, macs, tunnels, ledger.guards),
         left_alone=unreadable | builder.left_alone,
         held=held,
         refusals=tuple(refusals),

@@ -143,6 +143,30 @@ class DaemonConfig(NamedTuple):
     ttl: int
 
 
+class GuardPart(IntEnum):
+    """A part of the loop guard (`core.loop_guard`), in the order in which they are made."""
+
+    QDISC = 0
+    TURN_BACK = 1
+    SPENT = 2
+    PEER = 3
+
+
+class GuardKey(NamedTuple):
+    """One part of the loop guard on an interface: the qdisc, or a filter for one VIP (and the MAC of a sender)."""
+
+    interface: str
+    part: GuardPart
+    address: str = ""
+    mac: str = ""  # of PEER; "" = whoever sent it
+
+
+class GuardConfig(NamedTuple):
+    """Whether a filter does what it must; somebody may have changed it."""
+
+    intact: bool = True
+
+
 class KernelState(Struct, frozen=True):
     """All that is read in one pass, foreign entries included. Absent sysctls are left out."""
 
@@ -155,6 +179,7 @@ class KernelState(Struct, frozen=True):
     daemons: Mapping[DaemonKey, DaemonConfig] = {}  # read together with the timeouts
     tunnels: Mapping[TunnelKey, TunnelConfig] = {}  # devices with a name like ours, as far as they were asked for
     gue_ports: frozenset[GuePortKey] = frozenset()  # likewise
+    guards: Mapping[GuardKey, GuardConfig] = {}  # on the interfaces that were asked for
     connections: Destinations[int] = Destinations()  # live ones: active; for UDP, which knows no end, inactive too
     silent_marks: frozenset[ServiceKey] = frozenset()  # firewall-mark services that no packet has reached yet
     ipvs_slots: int = 0  # of the connection table (GET_INFO); 0 = not known
@@ -238,7 +263,14 @@ class DaemonOp(NamedTuple):
     config: DaemonConfig | None = None
 
 
-Op = ServiceOp | DestinationOp | AddressOp | RouteOp | SysctlOp | TimeoutOp | TunnelOp | GuePortOp | DaemonOp
+class GuardOp(NamedTuple):
+    """Add, put right or remove a part of the loop guard."""
+
+    verb: Verb
+    key: GuardKey
+
+
+Op = ServiceOp | DestinationOp | AddressOp | RouteOp | SysctlOp | TimeoutOp | TunnelOp | GuePortOp | DaemonOp | GuardOp
 
 
 class Failure(NamedTuple):

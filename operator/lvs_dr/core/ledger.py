@@ -21,6 +21,7 @@ from lvs_dr.core.kernel import (
     DaemonKey,
     DestinationConfig,
     DestinationKey,
+    GuardKey,
     GuePortKey,
     RouteKey,
     ServiceConfig,
@@ -106,6 +107,8 @@ class Ledger(Struct, frozen=True, omit_defaults=True, dict=True):
     tunnels: tuple[TunnelKey, ...] = ()  # never adopted: a device that was there is left alone
     gue_ports: tuple[GuePortKey, ...] = ()
     adopted_gue_ports: tuple[GuePortKey, ...] = ()
+    guards: tuple[GuardKey, ...] = ()
+    adopted_guards: tuple[GuardKey, ...] = ()
     draining: tuple[DrainRecord, ...] = ()
     notes: tuple[tuple[ServiceKey, ServiceNote], ...] = ()  # where they differ from the usual (`note`)
 

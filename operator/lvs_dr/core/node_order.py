@@ -18,6 +18,8 @@ from lvs_dr.core.kernel import (
     DaemonOp,
     DestinationOp,
     Failure,
+    GuardOp,
+    GuardPart,
     GuePortOp,
     Op,
     RouteOp,
@@ -55,13 +57,16 @@ def ordered(
 
 
 # GUE: a packet that was taken apart needs the tunnel device, so the port opens last and closes first.
-_TAKING_AWAY: Final[Mapping[type, int]] = {AddressOp: 2, RouteOp: 3, GuePortOp: 4, TunnelOp: 5, DaemonOp: 5}
+# The loop guard stands on tunnel devices too, and outlives the services that it guards against.
+_TAKING_AWAY: Final[Mapping[type, int]] = {
+    AddressOp: 2, RouteOp: 3, GuePortOp: 4, GuardOp: 4, TunnelOp: 5, DaemonOp: 5
+}  # fmt: skip
 _PUT_BACK: Final = 6
 _SERVING: Final = 13
 _QUIET: Final = 14
 _LAST: Final = 16
 _BUILDING_UP: Final[Mapping[type, int]] = {
-    SysctlOp: 7, TimeoutOp: 7, DaemonOp: 7, RouteOp: 8, TunnelOp: 9, GuePortOp: 10, AddressOp: 11
+    SysctlOp: 7, TimeoutOp: 7, DaemonOp: 7, RouteOp: 8, TunnelOp: 9, GuePortOp: 10, GuardOp: 10, AddressOp: 11
 }  # fmt: skip
 
 
@@ -83,9 +88,19 @@ def blocks(failure: Failure, op: Op) -> bool:
 
     A VIP put on lo without silent ARP would be answered for by every backend; without its guard route a later
     loss of the VIP would send packets back to the director. GUE packets without a tunnel device would go to
-    somebody else's.
+    somebody else's. A filter of the loop guard relies on those that are made before it, and on the qdisc: under
+    somebody else's ingress qdisc one for packets that leave would take those that arrive.
     """
     failed = failure.op
+    if isinstance(op, GuardOp):
+        return (
+            isinstance(failed, GuardOp)
+            and op.verb is not Verb.DELETE
+            and failed.verb is not Verb.DELETE
+            and failed.key.interface == op.key.interface
+            and (failed.key.part is GuardPart.QDISC or failed.key.address == op.key.address)
+            and failed.key.part < op.key.part
+        )
     if isinstance(op, GuePortOp):
         made = isinstance(failed, TunnelOp) and failed.config is not None and failed.config.local == op.key.local
         return made and op.verb is Verb.ADD

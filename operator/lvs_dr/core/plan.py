@@ -33,6 +33,7 @@ from lvs_dr.core.kernel import (
     Verb,
 )
 from lvs_dr.core.ledger import Ledger, SysctlRecord
+from lvs_dr.core.loop_guard import plan_guard
 from lvs_dr.core.node_order import ordered
 from lvs_dr.core.settings import kept, plan_timeouts
 from lvs_dr.core.sync import plan_daemons
@@ -84,10 +85,12 @@ def plan(
     )
     daemons = plan_daemons(desired.shared, actual, ledger.daemons)
     tunnels = plan_tunnels(desired.tunnels.devices, desired.tunnels.gue_ports, actual, ledger)
-    listed: list[Op] = [*sysctls, *restored, *timeouts, *timeouts_restored, *daemons.ops, *tunnels.ops]
+    guard = plan_guard(desired.guard, actual, ledger)
+    listed: list[Op] = [*sysctls, *restored, *timeouts, *timeouts_restored]
+    listed += [*daemons.ops, *tunnels.ops, *guard.ops]
     listed += [*_route_ops(routes), *_address_ops(addresses)]
     listed += ipvs.ops()
-    lost: set[object] = {*services.lost, *addresses.lost, *routes.lost, *tunnels.lost}
+    lost: set[object] = {*services.lost, *addresses.lost, *routes.lost, *tunnels.lost, *guard.lost}
     repairs = _brought_back(listed, lost, destinations.lost) | _put_again(sysctls, timeouts, ledger)
     repairs |= daemons.repairs
     written = replace(
@@ -102,6 +105,8 @@ def plan(
         tunnels=tunnels.tunnels,
         gue_ports=tunnels.gue_ports,
         adopted_gue_ports=tunnels.adopted_gue_ports,
+        guards=guard.guards,
+        adopted_guards=guard.adopted,
     )
     return Plan(
         ops=ordered(listed, frozenset((*restored, *timeouts_restored)), ipvs.replaced),

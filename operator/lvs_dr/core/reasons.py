@@ -68,6 +68,7 @@ class Reason(StrEnum):
     CONNECTION_TABLE_SMALL = "ConnectionTableSmall"
     WAITING_FOR_TUNNEL = "WaitingForTunnel"
     TUNNEL_UNAVAILABLE = "TunnelUnavailable"
+    LOOP_GUARD_INCOMPLETE = "LoopGuardIncomplete"
     MARK_CLAIMED = "MarkClaimed"
     PAUSED = "Paused"
     UNSUPPORTED = "Unsupported"

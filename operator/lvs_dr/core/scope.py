@@ -3,22 +3,25 @@
 from typing import NamedTuple
 
 from lvs_dr.core.ledger import Ledger
+from lvs_dr.core.loop_guard import guard_interfaces
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.objects import TunnelType
 from lvs_dr.core.settings import is_shared
+from lvs_dr.core.tunnels import device
 
 
 class Scope(NamedTuple):
-    """What to read beside lo: IPVS, its settings, tunnel devices, GUE ports."""
+    """What to read beside lo: IPVS, its settings, tunnel devices, GUE ports, interfaces with a loop guard."""
 
     ipvs: bool
     settings: bool
     tunnels: bool
     gue: bool
+    guards: frozenset[str]
 
 
-def scope(spec: LVSNodeSpec, ledger: Ledger) -> Scope:
-    """Return what the node is to be and what is left of what it was."""
+def scope(spec: LVSNodeSpec, ledger: Ledger, interface: str = "") -> Scope:
+    """Return what the node is to be and what is left of what it was. `interface`: the director's."""
     gue = any(end.tunnel.type is TunnelType.GUE for end in spec.backend_tunnels)
     gue = gue or bool(ledger.gue_ports or ledger.adopted_gue_ports)
     wished = bool(spec.director and (spec.director.settings or spec.director.sync))
@@ -28,4 +31,5 @@ def scope(spec: LVSNodeSpec, ledger: Ledger) -> Scope:
         settings=wished or set_here,
         tunnels=gue or bool(spec.backend_tunnels or ledger.tunnels),
         gue=gue,
+        guards=guard_interfaces(spec, interface, (device(end)[0].name for end in spec.backend_tunnels), ledger),
     )

@@ -10,7 +10,18 @@ One function per subsystem turns an errno into that; error text is never compare
 import errno
 import os
 
-from lvs_dr.core.kernel import DaemonOp, DestinationOp, Failure, GuePortOp, Op, ServiceOp, TimeoutOp, TunnelOp, Verb
+from lvs_dr.core.kernel import (
+    DaemonOp,
+    DestinationOp,
+    Failure,
+    GuardOp,
+    GuePortOp,
+    Op,
+    ServiceOp,
+    TimeoutOp,
+    TunnelOp,
+    Verb,
+)
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.tunnels import GUE_MODULE, MODULES
 
@@ -141,3 +152,17 @@ def gue_failure(op: GuePortOp, code: int) -> Failure | None:
     else:
         text = f"UDP port {op.key.port} of {op.key.local} cannot be opened for GUE: {describe(code)}"
     return Failure(op, code, Reason.TUNNEL_UNAVAILABLE, text)
+
+
+def guard_failure(op: GuardOp, code: int, detail: str = "") -> Failure:
+    """Tell what an errno of traffic control means (net/sched/sch_api.c, cls_api.c)."""
+    where = op.key.interface
+    if code == errno.EEXIST:
+        text = f"{where} has somebody else's ingress qdisc, which leaves no room for clsact (tc qdisc show)"
+    elif code in (errno.ENOENT, errno.EOPNOTSUPP):
+        text = f"{where}: the kernel lacks sch_ingress, cls_flower, act_pedit, act_csum, act_gact or act_mirred"
+    elif code == errno.EINVAL:
+        text = f"{where}: {detail or 'somebody else has filters with the first priorities (tc filter show)'}"
+    else:
+        text = f"{where}: {detail or describe(code)}"
+    return Failure(op, code, Reason.LOOP_GUARD_INCOMPLETE, f"the loop guard is not complete: {text}")

@@ -1,13 +1,14 @@
 """The real kernel of the node the agent runs on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lvs_dr.agent.kernel.daemons import SyncDaemons
 from lvs_dr.agent.kernel.errors import KernelError
 from lvs_dr.agent.kernel.ipvs import Ipvs, IpvsOp, IpvsState
 from lvs_dr.agent.kernel.links import Links
+from lvs_dr.agent.kernel.loop_guard import LoopGuard
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.agent.kernel.sysctl import DEFAULT_ROOT, Sysctls
 from lvs_dr.agent.kernel.timeouts import IpvsTimeouts
@@ -18,6 +19,7 @@ from lvs_dr.core.kernel import (
     DaemonOp,
     DestinationOp,
     Failure,
+    GuardOp,
     GuePortOp,
     KernelState,
     Op,
@@ -44,9 +46,27 @@ class NodeKernel:
         self._timeouts = IpvsTimeouts()
         self._daemons = SyncDaemons()
         self._tunnels = Tunnels(self._sysctls)
+        self._guard = LoopGuard()
+        self._appliers: Mapping[type, Callable[[Any], Failure | None]] = {
+            AddressOp: self._links.apply_address,
+            RouteOp: self._links.apply_route,
+            SysctlOp: self._sysctls.apply,
+            TimeoutOp: self._timeouts.apply,
+            DaemonOp: self._daemons.apply,
+            TunnelOp: self._tunnels.apply,
+            GuePortOp: self._tunnels.apply,
+            GuardOp: self._guard.apply,
+        }
 
     def read(
-        self, addresses: frozenset[str], *, ipvs: bool, settings: bool = True, tunnels: bool = False, gue: bool = False
+        self,
+        addresses: frozenset[str],
+        *,
+        ipvs: bool,
+        settings: bool = True,
+        tunnels: bool = False,
+        gue: bool = False,
+        guards: frozenset[str] = frozenset(),
     ) -> KernelState:
         """Read the state of one pass. Raises KernelError."""
         found = self._ipvs.read() if ipvs else IpvsState()
@@ -61,6 +81,7 @@ class NodeKernel:
             daemons=self._daemons.read() if settings else {},
             tunnels=self._tunnels.read() if tunnels else {},
             gue_ports=self._tunnels.read_gue_ports() if gue else frozenset(),
+            guards=self._guard.read(guards),
             connections=found.connections,
             silent_marks=found.silent_marks,
             ipvs_slots=found.slots,
@@ -107,23 +128,12 @@ class NodeKernel:
         self._timeouts.close()
         self._daemons.close()
         self._tunnels.close()
+        self._guard.close()
 
     def _flush(self, batch: list[IpvsOp]) -> list[Failure]:
         failures = self._ipvs.apply(batch) if batch else []
         batch.clear()
         return failures
 
-    def _apply_one(
-        self, op: AddressOp | RouteOp | SysctlOp | TimeoutOp | TunnelOp | GuePortOp | DaemonOp
-    ) -> Failure | None:
-        if isinstance(op, AddressOp):
-            return self._links.apply_address(op)
-        if isinstance(op, RouteOp):
-            return self._links.apply_route(op)
-        if isinstance(op, TimeoutOp):
-            return self._timeouts.apply(op)
-        if isinstance(op, DaemonOp):
-            return self._daemons.apply(op)
-        if isinstance(op, TunnelOp | GuePortOp):
-            return self._tunnels.apply(op)
-        return self._sysctls.apply(op)
+    def _apply_one(self, op: Op) -> Failure | None:
+        return self._appliers[type(op)](op)

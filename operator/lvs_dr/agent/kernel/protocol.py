@@ -26,7 +26,14 @@ class Kernel(Protocol):
     """What is read from and written to a node's kernel. Raises `KernelError` when reading is impossible."""
 
     def read(
-        self, addresses: frozenset[str], *, ipvs: bool, settings: bool = True, tunnels: bool = False, gue: bool = False
+        self,
+        addresses: frozenset[str],
+        *,
+        ipvs: bool,
+        settings: bool = True,
+        tunnels: bool = False,
+        gue: bool = False,
+        guards: frozenset[str] = frozenset(),
     ) -> KernelState:
         """Read the state of one pass.
 
@@ -34,7 +41,7 @@ class Kernel(Protocol):
         interface. `ipvs=False` leaves IPVS out, so that ip_vs is not loaded on a node that never directs.
         A kernel without IPVS reads as one without services; adding one then fails with IPVSUnavailable.
         IPVS brings its timeouts, settings and sync daemons along, unless `settings` is False. `tunnels` adds tunnel
-        devices, `gue` the UDP ports of GUE (asking for them loads fou).
+        devices, `gue` the UDP ports of GUE (asking for them loads fou), `guards` the loop guard on these interfaces.
         """
         ...
 
