@@ -4,6 +4,7 @@ The loop guard needs them. What was heard last is kept: a peer that does not ans
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -92,10 +93,10 @@ class PeerMacs:
             if asked.interface and asked.peers:
                 await self._ask(asked)
             complete = all(self.known.get(peer.node) for peer in asked.peers)
-            try:
-                await asyncio.wait_for(self._news.wait(), self._refresh if complete else self._retry)
-            except TimeoutError:
-                continue
+            # Not wait_for: Python 3.11's can swallow a cancellation.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._refresh if complete else self._retry):
+                    await self._news.wait()
 
     async def _ask(self, asked: _Asked) -> None:
         addresses = {address for peer in asked.peers for address in peer.addresses}
