@@ -9,7 +9,7 @@ from lvs_dr.agent.kernel.protocol import Kernel
 from lvs_dr.core.desired import desired
 from lvs_dr.core.kernel import GuardKey, GuardOp, GuardPart, KernelState, Op, TunnelOp, Verb
 from lvs_dr.core.ledger import Ledger
-from lvs_dr.core.loop_guard import INTACT, complete
+from lvs_dr.core.loop_guard import INTACT
 from lvs_dr.core.node import BackendTunnel, DirectorRole, LVSNodeSpec, PeerDirector, Vrrp
 from lvs_dr.core.objects import TunnelType
 from lvs_dr.core.plan import plan
@@ -76,7 +76,9 @@ class Node:
         self.ledger = Ledger("boot", guards=made.ledger.guards, adopted_guards=made.ledger.adopted_guards)
         ops = tuple(op for op in made.ops if isinstance(op, GuardOp | TunnelOp))
         assert self.kernel.apply(ops) == ()
-        self.complete = complete(goal.guard, self.read())
+        self.complete = not goal.guard.unheard and all(
+            self.read().guards.get(key) == INTACT for key in goal.guard.wanted
+        )
         return ops
 
 

@@ -18,7 +18,7 @@ from lvs_dr.agent.kernel.node import NodeKernel
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.words import command
 from lvs_dr.core.desired import desired, loopback_addresses
-from lvs_dr.core.loop_guard import complete
+from lvs_dr.core.loop_guard import INTACT
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.plan import plan
 from lvs_dr.core.scope import scope
@@ -56,7 +56,7 @@ def once(kernel: NodeKernel, ledger: LedgerFile, asked: dict[str, Any]) -> dict[
         "unmet": list(unmet(spec.director.settings if spec.director else None, after)),
         "owner": owner,
         "foreign_daemons": [key.state for key in made.foreign_daemons],
-        "guarded": complete(goal.guard, after),
+        "guarded": not goal.guard.unheard and all(after.guards.get(key) == INTACT for key in goal.guard.wanted),
         "holds_nothing": ledger.current.holds_nothing,
     }
 

@@ -96,11 +96,6 @@ def guard_interfaces(spec: LVSNodeSpec, interface: str, devices: Iterable[str], 
     return frozenset(found - {""})
 
 
-def complete(goal: Guard, actual: KernelState) -> bool:
-    """Tell whether the kernel has all of the guard that is wanted, and all peers are known."""
-    return not goal.kept and all(actual.guards.get(key) == INTACT for key in goal.wanted)
-
-
 def plan_guard(goal: Guard, actual: KernelState, ledger: Ledger) -> GuardPlan:
     """Return what to do. The qdisc comes first and goes last; a foreign one is adopted, and stays."""
     found: Changes[GuardKey, GuardConfig] = diff(

@@ -12,6 +12,7 @@ from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.agent.peers import Resolver
 from lvs_dr.core.health import CheckKey
 from lvs_dr.vrrp.messages import Speaker
 from tests.contract.fake_kernel import FakeKernel
@@ -64,6 +65,7 @@ class Bench:
         self.speaker = FakeSpeaker(self.kernel)
         self.down: set[tuple[str, int]] = set()  # what refuses connections
         self.checks: list[tuple[str, int]] = []
+        self.resolver: Resolver | None = None  # set: peers' MACs are asked for
         self.agent: Agent
 
     async def check(self, key: CheckKey, _: str) -> str:
@@ -99,6 +101,7 @@ class Bench:
                 ledger=ledger,
                 last_good=LastGoodFile(self.directory / "lib"),
                 more=more,
+                resolver=self.resolver,
             )
             self.started()
             self.agent.restore()
