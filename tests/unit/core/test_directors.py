@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from lvs_dr.core.active import active_for
 from lvs_dr.core.directors import directors, prospects
 from lvs_dr.core.indexing import Kind
-from lvs_dr.core.node import FEATURE_VRRP, DirectorRole, PeerDirector, Problem, Releasing
+from lvs_dr.core.node import FEATURE_CONNECTION_SYNC, FEATURE_VRRP, DirectorRole, PeerDirector, Problem, Releasing
 from lvs_dr.core.objects import Operator, Requirement, Selector
 from lvs_dr.core.reasons import Reason
 from tests.unit.core.clusters import ADDRESSES, D1, D2, S1, S2, agent, converge, nodes, serving
@@ -39,7 +39,7 @@ def test_every_director_programs_the_tables_and_is_told_the_vip() -> None:
     (first,), (second,) = role(objects, D1).vrrp.routers, role(objects, D2).vrrp.routers
     assert (first.id, first.addresses, first.priority) == (51, (VIP,), 250)
     assert (second.id, second.addresses, second.priority) == (51, (VIP,), 245)
-    assert objects.world.lvs_nodes[D1].spec.requires == (FEATURE_VRRP,)
+    assert objects.world.lvs_nodes[D1].spec.requires == (FEATURE_CONNECTION_SYNC, FEATURE_VRRP)
     assert objects.world.lvs_nodes[S1].spec.requires == ()
 
 
