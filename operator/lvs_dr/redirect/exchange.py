@@ -42,6 +42,7 @@ class Exchange(asyncio.BufferedProtocol):
         "_client",
         "_clock",
         "_fed",
+        "_feeding",
         "_head",
         "_hosts",
         "_left",
@@ -67,6 +68,7 @@ class Exchange(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._client = b""
         self._fed = 0  # bytes since the last complete header
+        self._feeding = False
         self._blocked = False  # the client does not read its answers
         self.phase = Phase.REQUEST
         self.deadline = 0.0
@@ -185,6 +187,12 @@ class Exchange(asyncio.BufferedProtocol):
         elif not self._blocked:
             self.deadline = now + self._service.listener.settings.idle_seconds
 
+    def on_body(self, part: bytes) -> None:
+        """Count what came in one piece with the header."""
+        if self._feeding:
+            self._left -= len(part)
+            self._service.discarded(len(part))
+
     def on_message_complete(self) -> None:
         """Close when the body that we discard is over."""
         if self.phase is Phase.DISCARD:
@@ -199,6 +207,7 @@ class Exchange(asyncio.BufferedProtocol):
         if not self._fed:  # the first bytes of a header: from now on it has its time, however slowly they come
             self.deadline = self._clock() + self._service.listener.settings.header_seconds
         self._fed += size
+        self._feeding = True
         try:
             self._parser.feed_data(_BUFFER[:size])
         except httptools.HttpParserUpgrade:
@@ -210,6 +219,8 @@ class Exchange(asyncio.BufferedProtocol):
             self._abort()
         except httptools.HttpParserError:
             self._refuse(Refusal.MALFORMED)
+        finally:
+            self._feeding = False
         if self.phase is Phase.REQUEST and self._fed > self._service.listener.settings.header_bytes:
             self._refuse(Refusal.HEADER_TOO_LARGE)
 
