@@ -21,7 +21,7 @@ PACKAGES = {
 }
 """What every lab needs: package, and the program that shows it is there."""
 
-ON_REQUEST = {"keepalived": "keepalived", "haproxy": "haproxy"}
+ON_REQUEST = {"keepalived": "keepalived", "haproxy": "haproxy", "nginx-light": "nginx", "wrk": "wrk"}
 """What some tests and benchmarks need."""
 
 _DOWNLOAD_TIMEOUT = 600.0

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import health, ipvs, ipvs_api, latency, survival
+from tests.bench import health, ipvs, ipvs_api, latency, survival, uploads
 from tests.bench.figures import Figure, save, table
 
 SECTIONS: dict[str, Callable[[bool, Callable[[str], None]], list[Figure]]] = {
@@ -17,6 +17,7 @@ SECTIONS: dict[str, Callable[[bool, Callable[[str], None]], list[Figure]]] = {
     "ipvs-api": ipvs_api.measure,
     "latency": latency.measure,
     "survival": survival.measure,
+    "uploads": uploads.measure,
 }
 RESULTS = Path(__file__).parents[2] / "build" / "bench.json"
 

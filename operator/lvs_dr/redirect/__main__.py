@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--socket", type=Path, default=DEFAULT_SOCKET, help="where the agent listens for us")
     top.add_argument("--listen", type=_listen, default="0.0.0.0:9443", help="address of /healthz, /readyz and /metrics")
     top.add_argument("--stop-wait", type=float, default=5.0, help="seconds for open connections to end when stopped")
-    top.add_argument("--connections", type=int, default=20000, help="client connections at the same time, at most")
+    top.add_argument("--connections", type=int, default=10000, help="client connections at the same time, at most")
     top.add_argument("--log-level", choices=logs.LEVELS, default="info", help="least level that is logged")
     top.add_argument("--log-format", choices=logs.FORMATS, default="text", help="form of the log on standard error")
     return top
@@ -108,7 +108,7 @@ async def run(options: argparse.Namespace) -> None:
     metrics.gauge("lvs_redirector_agent_connected", lambda: float(link.connected))
     metrics.gauge("lvs_redirector_revision", lambda: listeners.revision)
     metrics.gauge("lvs_redirector_refused_lines_total", lambda: link.refused_lines)
-    work = [asyncio.create_task(link.run()), asyncio.create_task(listeners.look_after())]
+    work: list[asyncio.Task[None]] = []
     web = StatusServer(
         options.listen,
         healthy=lambda: next((f"a task ended: {task}" for task in work if task.done()), ""),
@@ -117,6 +117,7 @@ async def run(options: argparse.Namespace) -> None:
     )
     async with web:
         log.info("lvs-redirector %s", version())
+        work += [asyncio.create_task(link.run()), asyncio.create_task(listeners.look_after())]
         waiting = asyncio.create_task(stop.wait())
         await asyncio.wait([waiting, *work], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()

@@ -60,7 +60,10 @@ class Channel:
         """Return the sockets that came with the line read last. Raises RefusedLine if there are fewer."""
         if len(self._descriptors) < count:
             raise RefusedLine(f"a line names {count} sockets, and {len(self._descriptors)} came with it")
-        return [socket.socket(fileno=self._descriptors.popleft()) for _ in range(count)]
+        taken = [socket.socket(fileno=self._descriptors.popleft()) for _ in range(count)]
+        for one in taken:
+            one.setblocking(False)  # else its dup() would make it block for both processes: the flag is shared
+        return taken
 
     async def send(self, data: bytes, sockets: Sequence[socket.socket] = ()) -> None:
         """Send a line, and sockets with its first byte. Raises TimeoutError, OSError."""

@@ -143,7 +143,7 @@ class RedirectService:
         return _goal(SORRY, 307, sorry.scheme, host, sorry.port)
 
     def answer(self, request: Request, now: float, *, close: bool) -> tuple[bytes, bool]:
-        """Return the answer to a request, and whether the connection ends with it: where `close` says so, or a 400 does.
+        """Return the answer to a request, and whether the connection ends with it: as `close` says, or after a 400.
 
         `now`: monotonic seconds.
         """

@@ -41,9 +41,12 @@ class Redirector:
 
     def __init__(self) -> None:
         self.metrics = Metrics(METRICS)
-        self.wall = time.time
+        self.wall = time.time  # tests change it
         self.listeners = Listeners(
-            tally=tally(self.metrics), uniform=random.Random(1).random, wall=lambda: self.wall(), most_connections=1000
+            tally=tally(self.metrics),
+            uniform=random.Random(1).random,
+            wall=lambda: self.wall(),  # noqa: PLW0108 - asked anew each time
+            most_connections=1000,
         )
         self.port = 0
         self.revision = 0
@@ -67,7 +70,7 @@ class Redirector:
     async def quiet(self) -> None:
         """Wait until no client is connected."""
         async with asyncio.timeout(10):
-            while self.listeners.exchanges:
+            while self.listeners.exchanges:  # noqa: ASYNC110 - a set tells nobody
                 await asyncio.sleep(0.01)
 
     def refused(self, reason: str) -> float:
@@ -90,7 +93,7 @@ async def redirecting(one: Listener | None = None) -> AsyncIterator[Redirector]:
         running.listeners.close()
 
 
-async def talk(address: tuple[str, int], *parts: bytes, pause: float = 0.0, within: float = 10.0) -> bytes:
+async def talk(address: tuple[str, int], *parts: bytes, pause: float = 0.0, within: float = 30.0) -> bytes:
     """Send bytes as they are, and return everything that comes back until the other side ends."""
     reader, writer = await asyncio.open_connection(*address)
     try:
@@ -104,11 +107,11 @@ async def talk(address: tuple[str, int], *parts: bytes, pause: float = 0.0, with
         writer.close()
 
 
-async def first_answer(address: tuple[str, int], request: bytes) -> bytes:
+async def first_answer(address: tuple[str, int], request: bytes, within: float = 30.0) -> bytes:
     """Send a request, and return the first answer's header."""
     reader, writer = await asyncio.open_connection(*address)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(within):
             writer.write(request)
             return await reader.readuntil(b"\r\n\r\n")
     finally:

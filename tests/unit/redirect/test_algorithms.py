@@ -150,7 +150,7 @@ def test_a_path_keeps_its_server(algorithm: Algorithm) -> None:
 
 
 def test_lblc_moves_a_path_when_its_server_is_overloaded() -> None:
-    """One popular path would drown one server while others idle (twice the load of the weight, and others below half)."""
+    """One popular path would drown one server while others idle."""
     choose = chooser(Algorithm.LBLC, random.random).choose
     servers = candidates([10, 10])
     asked = Asked(resource=b"/popular")

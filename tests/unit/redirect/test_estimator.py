@@ -118,7 +118,7 @@ class Server:
         """Receive for a while."""
         budget = self.rate * seconds
         while budget > 1e-9 and self.left:
-            share = min(budget / len(self.left), min(self.left))
+            share = min(budget / len(self.left), *self.left)
             used = share * len(self.left)
             self.left = [rest - share for rest in self.left if rest - share > 1e-9]
             budget -= used
