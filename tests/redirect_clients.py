@@ -16,7 +16,8 @@ import tempfile
 import textwrap
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -166,8 +167,8 @@ def compiled(directory: Path) -> dict[str, Client]:
     return found
 
 
-def clients(directory: Path) -> dict[str, Client]:
-    """Return all that can be tried here."""
+def clients() -> dict[str, Client]:
+    """Return all that need not be compiled and can be tried here."""
     found: dict[str, Client] = {}
     if shutil.which("curl"):
         found["`curl -L -T FILE`"] = curl()
@@ -182,7 +183,7 @@ def clients(directory: Path) -> dict[str, Client]:
     found["Python `urllib.request`"] = by_urllib
     found["aiohttp, file"] = by_aiohttp(expect=False)
     found["aiohttp, file, `expect100=True`"] = by_aiohttp(expect=True)
-    return found | compiled(directory)
+    return found
 
 
 async def tried(client: Client, code: int, method: str, file: Path) -> tuple[str, str]:
@@ -235,7 +236,7 @@ async def table(directory: Path) -> str:
     for name, size in SIZES.items():
         files[name] = directory / f"body-{size}"
         files[name].write_bytes(os.urandom(size))
-    for name, client in clients(directory).items():
+    for name, client in chain(clients().items(), _compiled(directory)):
         for method in ("PUT", "POST"):
             if method == "POST" and ("-T -" in name or "-X PUT" in name):
                 continue
@@ -247,6 +248,10 @@ async def table(directory: Path) -> str:
             lines.append(f"| {name} | {method} | " + " | ".join(cells) + f" | {login or '-'} |")
             sys.stderr.write(lines[-1] + "\n")
     return "\n".join(lines)
+
+
+def _compiled(directory: Path) -> Iterator[tuple[str, Client]]:
+    yield from compiled(directory).items()  # when the others are done: it takes time
 
 
 def _cell(results: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS: Final = 0.25
 CERTIFICATE_SECONDS: Final = 5.0  # between two looks at certificate files
 HANDSHAKE_SECONDS: Final = 10.0
+SETTLE_SECONDS: Final = 0.05
 
 
 class Listening:
@@ -192,6 +193,7 @@ class Listeners:
         for known in self._listening.values():
             known.service.draining = True
             known.stop()
+        await asyncio.sleep(SETTLE_SECONDS)  # what was accepted a moment ago is no exchange yet
         end = self._clock() + seconds
         idle_end = self._clock() + min(1.0, seconds / 2)
         while self.exchanges and self._clock() < end:
