@@ -34,7 +34,7 @@ METRICS: Final[Mapping[str, Kind]] = {
     "lvs_redirector_connections": ("gauge", "Client connections that are open."),
     "lvs_redirector_agent_connected": ("gauge", "1 while there is an agent."),
     "lvs_redirector_revision": ("gauge", "Number of the state that is carried out."),
-    "lvs_redirector_refused_lines_total": ("gauge", "Lines of the agent that were no message."),
+    "lvs_redirector_refused_lines": ("gauge", "Lines of the agent that were no message."),
 }
 
 
@@ -107,7 +107,7 @@ async def run(options: argparse.Namespace) -> None:
     metrics.gauge("lvs_redirector_connections", lambda: len(listeners.exchanges))
     metrics.gauge("lvs_redirector_agent_connected", lambda: float(link.connected))
     metrics.gauge("lvs_redirector_revision", lambda: listeners.revision)
-    metrics.gauge("lvs_redirector_refused_lines_total", lambda: link.refused_lines)
+    metrics.gauge("lvs_redirector_refused_lines", lambda: link.refused_lines)
     work: list[asyncio.Task[None]] = []
     web = StatusServer(
         options.listen,

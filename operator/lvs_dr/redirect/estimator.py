@@ -12,6 +12,7 @@ from typing import Final
 
 SETTLE_SECONDS: Final = 0.5  # from the redirect to the connection that a real server can see
 FIRST_GUESS_BYTES: Final = 1024.0 * 1024  # for a body without length, before any with one was seen
+MOST_REMEMBERED: Final = 10_000  # redirects for each real server: a flood must not fill the memory
 _GUESS_PART: Final = 0.1  # of a new size in the mean
 
 
@@ -21,8 +22,8 @@ class ServerLoad:
     __slots__ = ("backlog", "counter", "established", "pending", "reported_at", "unsettled", "window")
 
     def __init__(self) -> None:
-        self.window: deque[float] = deque()  # times of redirects within the window
-        self.unsettled: deque[float] = deque()  # of those that no report includes yet
+        self.window: deque[float] = deque(maxlen=MOST_REMEMBERED)  # times of redirects within the window
+        self.unsettled: deque[float] = deque(maxlen=MOST_REMEMBERED)  # of those that no report includes yet
         self.pending: deque[list[float]] = deque()  # time and bytes to come, oldest first
         self.backlog = 0.0  # sum of the latter
         self.established = 0
@@ -67,6 +68,8 @@ class Estimator:
         if size > 0:
             load.pending.append([now, size])
             load.backlog += size
+            if len(load.pending) > MOST_REMEMBERED:
+                load.drop_oldest()
         self._expire(load, now)
 
     def reported(self, name: str, at: float, *, established: int, inbound_bytes: int) -> int:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lvs_dr.core.redirect import Algorithm
 from lvs_dr.redirect.algorithms import Asked, Candidate, chooser
-from lvs_dr.redirect.estimator import FIRST_GUESS_BYTES, Estimator
+from lvs_dr.redirect.estimator import FIRST_GUESS_BYTES, MOST_REMEMBERED, Estimator
 
 MIB: Final = 1024 * 1024
 
@@ -74,6 +74,15 @@ def test_a_body_without_length_is_expected_to_be_like_the_others() -> None:
     assert estimator.backlog("b", 0.0) == pytest.approx(50 * MIB, rel=0.01)
     estimator.redirected("c", 0.0, 0)
     assert (estimator.in_flight("c", 0.0), estimator.backlog("c", 0.0)) == (1, 0)
+
+
+def test_a_flood_does_not_fill_the_memory() -> None:
+    """A minute of requests at full speed would cost a hundred megabytes for each real server."""
+    estimator = Estimator()
+    for number in range(MOST_REMEMBERED + 500):
+        estimator.redirected("a", number / 1e6, 10)
+    assert estimator.in_flight("a", 1.0) == MOST_REMEMBERED
+    assert estimator.backlog("a", 1.0) == 10 * MOST_REMEMBERED
 
 
 EVENTS = st.lists(
