@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from lvs_dr.process.metrics import Metrics
@@ -130,6 +131,14 @@ def header(answer: bytes, name: str) -> str:
         if key.lower() == name.lower():
             return value
     return ""
+
+
+def needs_ipv6() -> None:
+    """Skip where IPv6 is switched off."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"IPv6 is missing: {error}")
 
 
 def free_port() -> int:

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from lvs_dr.redirect.messages import Settings, SorryServer, Target, TargetState
-from tests.unit.redirect.redirecting import first_answer, header, listener, redirecting, status, talk
+from tests.unit.redirect.redirecting import first_answer, header, listener, needs_ipv6, redirecting, status, talk
 
 GET = b"GET /a HTTP/1.1\r\nHost: vip\r\n\r\n"
 PUT = b"PUT /a HTTP/1.1\r\nHost: vip\r\n"
@@ -297,6 +297,7 @@ async def test_an_upgrade_is_answered_as_any_request() -> None:
 
 async def test_ipv6_listens_and_redirects_with_brackets() -> None:
     """Half of the clients could not reach the service."""
+    needs_ipv6()
     targets = (Target(name="a", address="2001:db8::1"),)
     async with redirecting(listener(address="::1", targets=targets)) as running:
         answer = await first_answer(("::1", running.port), GET)

@@ -22,7 +22,7 @@ from lvs_dr.redirect.messages import (
 )
 from lvs_dr.redirect.sockets import listening_socket
 from tests.unit.redirect.node import Node, until
-from tests.unit.redirect.redirecting import first_answer, free_port, listener, status
+from tests.unit.redirect.redirecting import first_answer, free_port, listener, needs_ipv6, status
 
 GET = b"GET /a HTTP/1.1\r\nHost: vip\r\n\r\n"
 
@@ -156,6 +156,7 @@ async def test_an_address_that_is_taken_is_told_and_tried_again(node: Node) -> N
 
 async def test_a_backup_listens_on_an_address_that_it_does_not_have(node: Node) -> None:
     """After a takeover nobody would listen on the VIP."""
+    needs_ipv6()
     away = Listener(service="default/upload", address="192.0.2.77", port=free_port())
     six = Listener(service="default/upload", address="2001:db8::77", port=free_port())
     await node.serve(away, six)
