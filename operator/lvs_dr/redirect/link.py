@@ -110,9 +110,9 @@ class Link:
             return
         if isinstance(message, Sockets):
             for key, one in zip(message.keys, channel.take(len(message.keys)), strict=True):
-                await self._listeners.give(key, one)
+                self._listeners.give(key, one)
         elif isinstance(message, State):
-            await self._listeners.apply(message)
+            self._listeners.apply(message)
             self.configured = True
             await self._tell(channel)
         elif isinstance(message, Loads):

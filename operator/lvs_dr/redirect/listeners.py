@@ -6,34 +6,39 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from lvs_dr.redirect.acceptor import Acceptor
 from lvs_dr.redirect.exchange import Exchange
 from lvs_dr.redirect.messages import Listener, Load, Report, State
 from lvs_dr.redirect.service import RedirectService, Tally
-from lvs_dr.redirect.sockets import BACKLOG
 from lvs_dr.redirect.tls import Certificate, UnusableCertificate
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 0.25
 CERTIFICATE_SECONDS: Final = 5.0  # between two looks at certificate files
-HANDSHAKE_SECONDS: Final = 10.0
-SETTLE_SECONDS: Final = 0.05
 
 
 class Listening:
-    """One listener: a socket, a service, and asyncio's server when there are both."""
+    """One listener: a socket, a service, and what accepts connections when there are both."""
 
     def __init__(self, service: RedirectService) -> None:
         self.service = service
         self.certificate: Certificate | None = None
-        self.server: asyncio.Server | None = None
+        self.acceptor: Acceptor | None = None
         self.problem = ""
+        self.admitting: set[asyncio.Task[None]] = set()  # of acceptors that have stopped
+
+    def admits(self) -> bool:
+        """Whether there are connections that are accepted and no exchange yet."""
+        self.admitting = {task for task in self.admitting if not task.done()}
+        return bool(self.admitting) or (self.acceptor is not None and bool(self.acceptor.admitting))
 
     def stop(self) -> None:
         """Accept no more. Whoever else has the socket goes on queueing connections."""
-        if self.server is not None:
-            self.server.close()
-            self.server = None
+        if self.acceptor is not None:
+            self.acceptor.stop()
+            self.admitting |= self.acceptor.admitting
+            self.acceptor = None
 
 
 class Listeners:
@@ -54,7 +59,7 @@ class Listeners:
         self._clock = asyncio.get_running_loop().time
         self._listening: dict[str, Listening] = {}
         self._sockets: dict[str, socket.socket] = {}
-        self._sweep_at = self._certificates_at = 0.0
+        self._certificates_at = 0.0
         self.exchanges: set[Exchange] = set()
         self.revision = 0
 
@@ -63,7 +68,7 @@ class Listeners:
         """The listening sockets by key."""
         return self._sockets
 
-    async def give(self, key: str, listening: socket.socket) -> None:
+    def give(self, key: str, listening: socket.socket) -> None:
         """Take a listening socket; one that we have already is replaced, and its queue is still served until then."""
         old = self._sockets.pop(key, None)
         known = self._listening.get(key)
@@ -74,9 +79,9 @@ class Listeners:
         listening.setblocking(False)
         self._sockets[key] = listening
         if known is not None:
-            await self._start(known)
+            self._start(known)
 
-    async def apply(self, state: State) -> None:
+    def apply(self, state: State) -> None:
         """Serve what the state says, and nothing else."""
         wanted = {listener.key: listener for listener in state.listeners}
         for key in self._listening.keys() - wanted.keys():
@@ -85,10 +90,10 @@ class Listeners:
         for key in self._sockets.keys() - wanted.keys():
             self._sockets.pop(key).close()
         for key, listener in wanted.items():
-            await self._apply_one(key, listener)
+            self._apply_one(key, listener)
         self.revision = state.revision
 
-    async def _apply_one(self, key: str, listener: Listener) -> None:
+    def _apply_one(self, key: str, listener: Listener) -> None:
         known = self._listening.get(key)
         if known is None:
             service = RedirectService(listener, tally=self._tally, uniform=self._uniform, wall=self._wall)
@@ -102,8 +107,8 @@ class Listeners:
             elif before.tls == listener.tls and not known.problem:
                 return
         self._set_certificate(known, listener)
-        if known.server is None:
-            await self._start(known)
+        if known.acceptor is None:
+            self._start(known)
 
     def _set_certificate(self, known: Listening, listener: Listener) -> None:
         known.problem = ""
@@ -119,25 +124,17 @@ class Listeners:
             known.problem = str(error)
             log.warning("%s: %s", listener.key, error)
 
-    async def _start(self, known: Listening) -> None:
+    def _start(self, known: Listening) -> None:
         """Accept connections, if there is all that it takes."""
         listener = known.service.listener
         found = self._sockets.get(listener.key)
         if found is None or (listener.tls is not None and known.certificate is None):
             return
-        context = known.certificate.context if known.certificate is not None else None
-        try:
-            known.server = await asyncio.get_running_loop().create_server(
-                lambda: Exchange(known.service, self.exchanges, self._clock, most=self._most),
-                sock=found.dup(),  # asyncio closes what it is given
-                backlog=BACKLOG,
-                ssl=context,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
-                ssl_shutdown_timeout=1.0 if context else None,
-            )
-        except OSError as error:
-            known.problem = f"cannot accept connections: {error}"
-            log.warning("%s: %s", listener.key, known.problem)
+        known.acceptor = Acceptor(
+            found,
+            lambda: Exchange(known.service, self.exchanges, self._clock, most=self._most),
+            known.certificate.context if known.certificate is not None else None,
+        )
 
     def loads(self, reports: Sequence[Load]) -> None:
         """Take what real servers report."""
@@ -148,10 +145,10 @@ class Listeners:
 
     def missing(self) -> str:
         """Name what a listener waits for; "" when all accept connections."""
-        waiting = [key for key, known in self._listening.items() if known.server is None]
-        return f"{len(waiting)} of {len(self._listening)} listeners do not accept: {', '.join(waiting[:5])}" * bool(
-            waiting
-        )
+        waiting = [key for key, known in self._listening.items() if known.acceptor is None]
+        if not waiting:
+            return ""
+        return f"{len(waiting)} of {len(self._listening)} listeners do not accept: {', '.join(waiting[:5])}"
 
     def report(self) -> Report:
         """Return what all listeners have done."""
@@ -193,10 +190,9 @@ class Listeners:
         for known in self._listening.values():
             known.service.draining = True
             known.stop()
-        await asyncio.sleep(SETTLE_SECONDS)  # what was accepted a moment ago is no exchange yet
         end = self._clock() + seconds
         idle_end = self._clock() + min(1.0, seconds / 2)
-        while self.exchanges and self._clock() < end:
+        while self._busy() and self._clock() < end:
             if self._clock() >= idle_end:
                 for exchange in tuple(self.exchanges):
                     exchange.stop(at_once=False)
@@ -206,6 +202,9 @@ class Listeners:
         for exchange in tuple(self.exchanges):
             exchange.stop(at_once=True)
         await asyncio.sleep(0)
+
+    def _busy(self) -> bool:
+        return bool(self.exchanges) or any(known.admits() for known in self._listening.values())
 
     def close(self) -> None:
         """Close our copies of the sockets."""

@@ -59,9 +59,9 @@ class Redirector:
             listening = listening_socket(one.address, 0)
             self.port = listening.getsockname()[1]
             assert bound_key(listening) == f"{key}:{self.port}"
-            await self.listeners.give(bound_key(listening), listening)
+            self.listeners.give(bound_key(listening), listening)
         self.revision += 1
-        await self.listeners.apply(State(self.revision, (replace(one, port=self.port),)))
+        self.listeners.apply(State(self.revision, (replace(one, port=self.port),)))
 
     @property
     def address(self) -> tuple[str, int]:

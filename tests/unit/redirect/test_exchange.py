@@ -218,6 +218,26 @@ async def test_aborts_leave_nothing_behind() -> None:
         await running.quiet()
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_connections_in_every_stage_are_answered_when_we_stop(turns: int) -> None:
+    """Each restart would reset the connections that were accepted in its last moment."""
+    async with redirecting() as running:
+        kept = running.listeners.sockets[f"127.0.0.1:{running.port}"].dup()  # as the agent does
+        clients = [socket.create_connection(running.address, timeout=30) for _ in range(100)]
+        for client in clients:
+            client.sendall(GET)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await running.listeners.drain(30)
+    async with redirecting() as successor:
+        successor.listeners.give(f"127.0.0.1:{running.port}", kept)
+        successor.port = running.port
+        await successor.serve(listener())
+        for client in clients:
+            assert status(await asyncio.to_thread(client.recv, 1000)) == 307
+            client.close()
+
+
 async def test_more_connections_than_allowed_are_refused() -> None:
     """Memory and descriptors would run out, and with them everybody's service."""
     async with redirecting() as running:
