@@ -226,12 +226,14 @@ def table_record(body: Body) -> TableRecord | None:
     spec = _decoded(DirectorTableSpec, body.get("spec"), f"DirectorTable {meta.key}")
     if spec is None:
         return None
+    owner = _owner(body, kinds.VIRTUAL_SERVICE.kind)
     return TableRecord(
         key=meta.key,
         uid=meta.uid,
         generation=meta.generation,
-        owner_uid=_owner_uid(body, kinds.VIRTUAL_SERVICE.kind),
+        owner_uid=str(owner.get("uid", "")),
         spec=spec,
+        owner_name=str(owner.get("name", "")),
     )
 
 
@@ -252,7 +254,7 @@ def node_record(body: Body) -> NodeRecord | None:
         name=meta.key.name,
         uid=meta.uid,
         generation=meta.generation,
-        owner_uid=_owner_uid(body, "Node"),
+        owner_uid=str(_owner(body, "Node").get("uid", "")),
         spec=spec,
         status=_decoded(LVSNodeStatus, status, f"{what} (status)") if status else None,
     )
@@ -324,9 +326,10 @@ def _decoded(struct: type[Decoded], raw: object, what: str) -> Decoded | None:
         return None
 
 
-def _owner_uid(body: Body, kind: str) -> str:
-    """Return the uid of the owner of this kind; "" without one."""
+def _owner(body: Body, kind: str) -> Body:
+    """Return the reference to the owner of this kind; {} without one."""
     for owner in body["metadata"].get("ownerReferences") or ():
         if owner.get("kind") == kind:
-            return str(owner.get("uid", ""))
-    return ""
+            found: Body = owner
+            return found
+    return {}

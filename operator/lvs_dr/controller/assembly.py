@@ -9,6 +9,7 @@ from lvs_dr.controller import watched
 from lvs_dr.controller.apiclient import Api
 from lvs_dr.controller.events import Recorder
 from lvs_dr.controller.guard import Guard
+from lvs_dr.controller.handovers import Handovers
 from lvs_dr.controller.intake import Intake
 from lvs_dr.controller.leader import Elector
 from lvs_dr.controller.pending import Pending
@@ -34,6 +35,7 @@ class Parts(NamedTuple):
     reconciler: Reconciler
     statuses: StatusKeeper
     recorder: Recorder
+    handovers: Handovers
 
     def loops(self) -> tuple[tuple[str, Callable[[], Coroutine[Any, Any, None]]], ...]:
         """Return what runs for as long as the process leads."""
@@ -42,6 +44,7 @@ class Parts(NamedTuple):
             ("status", self.statuses.run),
             ("events", self.recorder.run),
             ("prune", self.pruner.run),
+            ("handovers", self.handovers.run),
             ("leases", self.polls.run_leases),
             ("namespaces", self.polls.run_namespaces),
             ("cluster", self.polls.run_cluster),
@@ -74,7 +77,8 @@ def assemble(api: Api, elector: Elector, metrics: Metrics, readiness: Readiness,
     intake.before_group = polls.before_group
     readiness.check(lambda: reconciler.problem(clock()))
     _gauges(metrics, store, pending, guard)
-    return Parts(guard, intake, polls, pruner, reconciler, statuses, recorder)
+    handovers = Handovers(store, reconciler.decisions, intake.dirty, clock)
+    return Parts(guard, intake, polls, pruner, reconciler, statuses, recorder, handovers)
 
 
 def _gauges(metrics: Metrics, store: Store, pending: Pending, guard: Guard) -> None:

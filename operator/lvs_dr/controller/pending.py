@@ -6,7 +6,7 @@ A burst of changes becomes one pass: the queue hands over when nothing has come 
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from lvs_dr.core.decisions import Dirty
@@ -23,9 +23,11 @@ class Item(NamedTuple):
 
     kind: str  # "service" or "node"
     key: Key
+    table: str = ""  # of a service: which of its tables, when it is not the one for its VIP
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.key if self.key.namespace else self.key.name}"
+        what = f"{self.kind} {self.key if self.key.namespace else self.key.name}"
+        return f"{what} ({self.table})" if self.table else what
 
 
 def merged(left: Dirty, right: Dirty) -> Dirty:
@@ -97,6 +99,11 @@ class Pending:
     def succeeded(self, item: Item) -> None:
         """Forget an earlier failure."""
         self.failures.pop(item, None)
+
+    def keep_only(self, key: Key, tables: Collection[str]) -> None:
+        """Forget failures of a service's other tables than these."""
+        for item in [each for each in self.failures if each.key == key and each.table and each.table not in tables]:
+            del self.failures[item]
 
     def due_in(self) -> float | None:
         """Seconds until the next hand-over, 0 when it is due; None when nothing waits."""

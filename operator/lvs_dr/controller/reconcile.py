@@ -16,12 +16,13 @@ from lvs_dr.controller.guard import Guard, node_loss, table_loses
 from lvs_dr.controller.pending import Item, Pending, merged
 from lvs_dr.controller.store import Store
 from lvs_dr.controller.watched import Watched
-from lvs_dr.controller.writer import Writer
-from lvs_dr.core.compile import compile_node, compile_table, orphans
+from lvs_dr.controller.writer import Owner, Writer
+from lvs_dr.core.compile import compile_node, compile_table
 from lvs_dr.core.decisions import Action, Dirty, TableDecision
 from lvs_dr.core.dirty import members_changed
 from lvs_dr.core.node import LVSNodeSpec, table_key
 from lvs_dr.core.objects import Invalid, Key, VirtualService
+from lvs_dr.core.own_tables import names, orphans, possible_owners
 from lvs_dr.core.world import TableRecord
 from lvs_dr.process.metrics import Metrics
 
@@ -83,7 +84,7 @@ class Reconciler:
         """Compile all there is, for example after the first LIST of every kind."""
         world = self._store.world
         everything = Dirty(
-            services=frozenset((*world.virtual_services, *world.tables)),
+            services=frozenset(world.owners(world.tables).union(world.virtual_services)),
             real_servers=frozenset(world.real_servers),
             groups=frozenset(world.groups),
             nodes=frozenset(world.nodes),
@@ -93,17 +94,17 @@ class Reconciler:
     async def sweep(self) -> None:
         """Delete compiled objects whose owner is gone. Raises ControllerError."""
         world = self._store.world
-        tables = [world.tables[key] for key in orphans(world) if key not in world.virtual_services]
+        tables = [table for key in orphans(world) if (table := world.tables[key]).owner not in world.virtual_services]
         nodes = [record for name, record in world.lvs_nodes.items() if name not in world.nodes]
         if (tables or nodes) and not self._guard.held_for():
             await self._guard.removal()
             for table in tables:
-                await self._writer.delete_without_owner(
-                    watched.DIRECTOR_TABLE, table.key, uid=table.uid, owner_uid=table.owner_uid
-                )
+                owner = Owner(table.owner, table.owner_uid)
+                await self._writer.delete_without_owner(watched.DIRECTOR_TABLE, table.key, uid=table.uid, owner=owner)
             for node in nodes:
                 key = Key("", node.name)
-                await self._writer.delete_without_owner(watched.LVS_NODE, key, uid=node.uid, owner_uid=node.owner_uid)
+                owner = Owner(key, node.owner_uid)
+                await self._writer.delete_without_owner(watched.LVS_NODE, key, uid=node.uid, owner=owner)
 
     def problem(self, now: float) -> str:
         """Say what has not worked for a while, "" when all is well. `now` is the queue's clock."""
@@ -123,12 +124,16 @@ class Reconciler:
                 log.exception("cannot compile %s", item)
                 self._fail(item, error)
                 continue
-            step = self._table_step(item, decision)
             self._remember(key, decision)
-            if step is None:
-                self._pending.succeeded(item)
-            else:
-                steps.append(step)
+            others = {Item("service", key, each.table.name): each for each in decision.others}
+            self._pending.keep_only(key, {each.table for each in others})
+            self._replaced.difference_update(names(key))
+            for each, of in ((item, decision), *others.items()):
+                step = self._table_step(each, of)
+                if step is None:
+                    self._pending.succeeded(each)
+                else:
+                    steps.append(step)
         return steps
 
     def _remember(self, key: Key, decision: TableDecision) -> None:
@@ -139,19 +144,18 @@ class Reconciler:
         self.compiled(Dirty(real_servers=members_changed(before, decision if present else None)))
 
     def _table_step(self, item: Item, decision: TableDecision) -> Step | None:
-        key, world = item.key, self._store.world
-        record, owner = world.tables.get(key), world.virtual_services.get(key)
-        self._replaced.discard(key)
+        key, world = decision.table, self._store.world
+        record, owner = world.tables.get(key), world.virtual_services.get(decision.key)
         if decision.action is Action.DELETE and record is not None:
             uid = record.uid
             if replaced := _same_claim(record, owner):
                 self._replaced.add(key)
             return Step(item, not replaced, lambda: self._writer.delete(watched.DIRECTOR_TABLE, key, uid))
         if decision.action is Action.WRITE and decision.spec is not None and owner is not None:
-            spec, owner_uid = decision.spec, owner.meta.uid
-            if record is not None and (record.spec, record.owner_uid) == (spec, owner_uid):
+            spec, by = decision.spec, Owner(decision.key, owner.meta.uid)
+            if record is not None and (record.spec, record.owner_uid) == (spec, by.uid):
                 return None
-            return Step(item, table_loses(record, spec), lambda: self._writer.table(key, spec, owner_uid))
+            return Step(item, table_loses(record, spec), lambda: self._writer.table(key, spec, by))
         return None
 
     def _node_steps(self, names: Iterable[str]) -> list[Step]:
@@ -186,8 +190,8 @@ class Reconciler:
         return Step(item, bool(loss), lambda: self._writer.node(name, spec, owner_uid))
 
     def _is_to_be_written(self, key: Key) -> bool:
-        decision = self.decisions.get(key)
-        wanted = decision is not None and decision.action is Action.WRITE
+        found = (self.decisions.get(owner) for owner in possible_owners(key))
+        wanted = any(each.table == key and each.action is Action.WRITE for each in found if each is not None)
         return key not in self._store.world.tables and (wanted or key in self._replaced)
 
     async def _carry_out(self, steps: list[Step]) -> None:

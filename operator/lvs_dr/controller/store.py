@@ -57,6 +57,7 @@ class Store:
         self.unreadable: dict[tuple[str, Key], str] = {}
         self.silent: set[str] = set()
         self.unconfirmed: set[str] = set()
+        self.overdue: set[str] = set()
         self.world = World(
             virtual_services=self._objects["VirtualService"],
             real_servers=self._objects["RealServer"],
@@ -69,6 +70,7 @@ class Store:
             cluster=Cluster(),
             index=Index(),
             unconfirmed=self.unconfirmed,
+            overdue=self.overdue,
         )
 
     @property

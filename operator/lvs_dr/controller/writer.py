@@ -7,7 +7,7 @@ the next pass decides on what was written, not on what the watch has told so far
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -29,6 +29,13 @@ IN_FLIGHT = 16
 OWNERS = {watched.DIRECTOR_TABLE: watched.VIRTUAL_SERVICE, watched.LVS_NODE: watched.NODE}
 
 
+class Owner(NamedTuple):
+    """The object that a compiled object belongs to: it goes when that goes."""
+
+    key: Key
+    uid: str
+
+
 class Writer:
     """The only place that changes anything in the API server, the Lease and Events apart."""
 
@@ -42,16 +49,16 @@ class Writer:
         self._metrics = metrics
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
-    async def table(self, key: Key, spec: DirectorTableSpec, owner_uid: str) -> bool:
+    async def table(self, key: Key, spec: DirectorTableSpec, owner: Owner) -> bool:
         """Write a DirectorTable unless the store has it like this; return whether it was written.
 
         Raises OwnerGone, NotLeading, ApiError or Unreachable.
         """
         record = self._store.world.tables.get(key)
-        if record is not None and record.spec == spec and record.owner_uid == owner_uid:
+        if record is not None and (record.spec, record.owner_uid, record.owner) == (spec, owner.uid, owner.key):
             return False
         uid = record.uid if record is not None else ""
-        await self._apply(watched.DIRECTOR_TABLE, key, spec, uid=uid, owner_uid=owner_uid)
+        await self._apply(watched.DIRECTOR_TABLE, key, spec, uid=uid, owner=owner)
         return True
 
     async def node(self, name: str, spec: LVSNodeSpec, owner_uid: str) -> bool:
@@ -60,7 +67,8 @@ class Writer:
         if record is not None and record.spec == spec and record.owner_uid == owner_uid:
             return False
         uid = record.uid if record is not None else ""
-        await self._apply(watched.LVS_NODE, Key("", name), spec, uid=uid, owner_uid=owner_uid)
+        key = Key("", name)
+        await self._apply(watched.LVS_NODE, key, spec, uid=uid, owner=Owner(key, owner_uid))
         return True
 
     async def delete(self, kind: Watched, key: Key, uid: str) -> None:
@@ -78,9 +86,9 @@ class Writer:
         if change is not None:
             self._changed(change)
 
-    async def delete_without_owner(self, kind: Watched, key: Key, *, uid: str, owner_uid: str) -> bool:
+    async def delete_without_owner(self, kind: Watched, key: Key, *, uid: str, owner: Owner) -> bool:
         """Delete a compiled object whose owner is not in the store, when the API server says so too."""
-        if owner_uid and await self._live(OWNERS[kind], key, owner_uid):
+        if owner.uid and await self._live(OWNERS[kind], owner):
             return False
         await self.delete(kind, key, uid)
         return True
@@ -97,19 +105,19 @@ class Writer:
         self._learn(kind, answer)
 
     async def _apply(
-        self, kind: Watched, key: Key, spec: DirectorTableSpec | LVSNodeSpec, *, uid: str, owner_uid: str
+        self, kind: Watched, key: Key, spec: DirectorTableSpec | LVSNodeSpec, *, uid: str, owner: Owner
     ) -> None:
         owner_kind = OWNERS[kind]
         # A new object may bring back what was just cleaned up, so its owner is asked for and not remembered.
-        if not uid and not await self._live(owner_kind, key, owner_uid):
-            raise OwnerGone(f"{owner_kind.kind} {key} is gone or being deleted")
+        if not uid and not await self._live(owner_kind, owner):
+            raise OwnerGone(f"{owner_kind.kind} {owner.key} is gone or being deleted")
         body = _body(kind, key, uid)
         body["metadata"]["ownerReferences"] = [
             {
                 "apiVersion": owner_kind.api_version,
                 "kind": owner_kind.kind,
-                "name": key.name,
-                "uid": owner_uid,
+                "name": owner.key.name,
+                "uid": owner.uid,
                 "controller": True,
             }
         ]
@@ -119,12 +127,12 @@ class Writer:
         log.debug("wrote %s %s", kind.kind, key)
         self._learn(kind, answer)
 
-    async def _live(self, kind: Watched, key: Key, uid: str) -> bool:
+    async def _live(self, kind: Watched, owner: Owner) -> bool:
         try:
-            metadata = (await self._send(self._api.get, kind.path(key)))["metadata"]
+            metadata = (await self._send(self._api.get, kind.path(owner.key)))["metadata"]
         except NotFound:
             return False
-        return metadata["uid"] == uid and not metadata.get("deletionTimestamp")
+        return metadata["uid"] == owner.uid and not metadata.get("deletionTimestamp")
 
     async def _send(self, call: Callable[..., Any], *arguments: object, **named: object) -> Body:
         async with self._slots:

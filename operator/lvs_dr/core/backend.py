@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from lvs_dr.core import resolve
 from lvs_dr.core.addresses import order as by_value
-from lvs_dr.core.claims import own_table
 from lvs_dr.core.forwarding import by_address, carries, exclude, method_of, tunnel_end
 from lvs_dr.core.indexing import selecting
 from lvs_dr.core.node import BackendTunnel
 from lvs_dr.core.objects import ForwardingMethod, Key, RealServer, VirtualService
 from lvs_dr.core.order import Release, tunnels_needed
+from lvs_dr.core.own_tables import own_tables
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.world import NodeRecord, TableRecord, World
 
@@ -48,7 +48,7 @@ class _Wanted:
     def __init__(self, world: World, record: NodeRecord) -> None:
         self._world = world
         self._record = record
-        self._contexts: dict[Key, resolve.Context] = {}
+        self._contexts: dict[Key, resolve.Context] = {}  # by table
         carried = world.index.tables_by_carrier.get(record.name, ())
         self.addresses = {world.tables[key].spec.address for key in carried}
         self.tunnels = tunnels_needed(world, record.name)
@@ -62,9 +62,11 @@ class _Wanted:
 
     def _add(self, key: Key, service_key: Key) -> None:
         service = self._world.virtual_services[service_key]
-        table = own_table(self._world, service) if isinstance(service, VirtualService) else None
-        if table is None or not isinstance(service, VirtualService):
-            return
+        if isinstance(service, VirtualService):
+            for table in own_tables(self._world, service):
+                self._add_for(key, service, table)
+
+    def _add_for(self, key: Key, service: VirtualService, table: TableRecord) -> None:
         forwarding = method_of(service, key.name).forwarding
         if not carries(forwarding):
             return
@@ -79,11 +81,10 @@ class _Wanted:
             self.later.add(end)
 
     def _context(self, service: VirtualService, table: TableRecord) -> resolve.Context:
-        key = service.meta.key
-        if key not in self._contexts:
+        if table.key not in self._contexts:
             spec = table.spec
-            self._contexts[key] = resolve.context(self._world, service, spec.address, spec.director_group, table)
-        return self._contexts[key]
+            self._contexts[table.key] = resolve.context(self._world, service, spec.address, spec.director_group, table)
+        return self._contexts[table.key]
 
     def _silent(self, judged: resolve.Judged, address: str) -> bool:
         """Tell whether the node only waits for its own agent, having been told of the VIP before."""

@@ -5,10 +5,11 @@ from lvs_dr.core.decisions import Verdict
 from lvs_dr.core.directors import directors, interface_subnets, listed, prospects, usable_group
 from lvs_dr.core.indexing import mark_of
 from lvs_dr.core.objects import DirectorGroup, Invalid, Key, Protocol, VirtualService
+from lvs_dr.core.own_tables import claims, own_table
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.selector import matches
 from lvs_dr.core.table import DirectorTableSpec
-from lvs_dr.core.world import TableRecord, World
+from lvs_dr.core.world import World
 
 ACCEPTED = Verdict(True, Reason.ACCEPTED)
 
@@ -34,17 +35,6 @@ def judge(world: World, service: VirtualService) -> Verdict:
         if not verdict.ok:
             return verdict
     return _uncontested(world, service, {})
-
-
-def claims(spec: DirectorTableSpec, service: VirtualService) -> bool:
-    """Tell whether the table is for the service's VIP and group (which never change during a table's life)."""
-    return spec.address == service.address and spec.director_group == service.director_group
-
-
-def own_table(world: World, service: VirtualService) -> TableRecord | None:
-    """Return the service's DirectorTable; one that a deleted namesake has left behind is not it."""
-    record = world.tables.get(service.meta.key)
-    return record if record is not None and record.owner_uid == service.meta.uid else None
 
 
 def namespace_allowed(world: World, group: DirectorGroup | None, namespace: str) -> bool:
@@ -111,7 +101,7 @@ def _reserved(world: World, address: str) -> str:
         if by:
             return f"{what} {min(by)}"
     if tables := index.tables_by_destination.get(address):
-        return f"is the address of a real server of {min(tables)}"
+        return f"is the address of a real server of {min(world.owners(tables))}"
     if address in index.tables_by_address:
         return ""  # a VIP already: kubelet may have picked it up as its node's InternalIP
     nodes = index.nodes_by_internal_address.get(address, set())
@@ -130,10 +120,10 @@ def _uncontested(world: World, service: VirtualService, known: dict[Key, bool]) 
     if service.firewall_mark and not (verdict := _mark_is_free(world, service, known)).ok:
         return verdict
     for other in sorted(world.tables_by_address.get(address, ())):
-        if other == key:
+        record = world.tables[other]
+        if record.owner == key:
             continue
-        spec = world.tables[other].spec
-        verdict = _against(service, mine, other, spec.director_group, _ports(spec))
+        verdict = _against(service, mine, record.owner, record.spec.director_group, _ports(record.spec))
         if not verdict.ok:
             return verdict
     if len(world.services_by_address.get(address, ())) > 1:
@@ -144,7 +134,7 @@ def _uncontested(world: World, service: VirtualService, known: dict[Key, bool]) 
 def _mark_is_free(world: World, service: VirtualService, known: dict[Key, bool]) -> Verdict:
     """Judge the firewall mark, which is one IPVS service on all directors of a group, whatever the VIP."""
     mark, key = mark_of(service), service.meta.key
-    for other in sorted(world.index.tables_by_mark.get(mark, ())):
+    for other in sorted(world.owners(world.index.tables_by_mark.get(mark))):
         if other != key:
             return _mark_taken(service, other)
     older = (world.virtual_services[each] for each in world.index.services_by_mark.get(mark, ()) if each != key)

@@ -5,10 +5,12 @@ from msgspec.structs import replace
 from lvs_dr.core import resolve
 from lvs_dr.core.announcing import announced, given, releasing
 from lvs_dr.core.backend import backend
-from lvs_dr.core.claims import claims, judge, own_table
+from lvs_dr.core.claims import ACCEPTED, judge
 from lvs_dr.core.decisions import Action, Member, TableDecision, Verdict
 from lvs_dr.core.directors import directors, group_of, unheard, usable_group
+from lvs_dr.core.handover import taken_over
 from lvs_dr.core.indexing import eligible, selected
+from lvs_dr.core.lost_tables import lost_tables, wanted_addresses
 from lvs_dr.core.node import (
     FEATURE_CONNECTION_SYNC,
     FEATURE_IPVS_SETTINGS,
@@ -18,7 +20,6 @@ from lvs_dr.core.node import (
     DirectorSettings,
     IpvsSysctl,
     LVSNodeSpec,
-    table_key,
     table_name,
 )
 from lvs_dr.core.objects import (
@@ -30,19 +31,21 @@ from lvs_dr.core.objects import (
     Node,
     VirtualService,
 )
+from lvs_dr.core.own_tables import (
+    claims,
+    free_name,
+    may_coexist,
+    own_table,
+    own_tables,
+    strays,
+)
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.roll import Roll, members
 from lvs_dr.core.sync_modes import group_sync
 from lvs_dr.core.table import (
-    FEATURE_ANY_PORT,
-    FEATURE_FIREWALL_MARK,
-    FEATURE_FORWARDING,
-    FEATURE_HEALTH_CHECKS,
-    FEATURE_SERVICE_OPTIONS,
     DirectorTableSpec,
-    TablePersistence,
-    TablePort,
 )
+from lvs_dr.core.table_spec import required, table_spec
 from lvs_dr.core.virtual_routers import router_of, vrrp
 from lvs_dr.core.weights import as_scheduled
 from lvs_dr.core.world import NodeRecord, TableRecord, World
@@ -53,99 +56,112 @@ GONE = Verdict(False, Reason.INVALID, "the VirtualService does not exist")
 def compile_table(world: World, key: Key) -> TableDecision:
     """Decide what the DirectorTable of a VirtualService must be.
 
-    A table is for one VIP and one group all its life: when either changes it is deleted and, once gone, created
-    anew, so that a report about it always tells which VIP a director still has (order between nodes).
+    A table is for one VIP and one group all its life, so that a report about it always tells which VIP a director
+    still has (order between nodes). When the VIP changes there are two: see `core.own_tables`.
     """
-    service, record = world.virtual_services.get(key), world.tables.get(key)
+    service, left = world.virtual_services.get(key), strays(world, key)
     if not isinstance(service, VirtualService):
-        return _unusable(key, service, record)
+        return _unusable(world, key, service, left)
     accepted = judge(world, service)
-    own = own_table(world, service)
-    if own is None and record is not None:
-        return TableDecision(key, Action.DELETE, accepted)  # a deleted namesake's
+    own = own_tables(world, service)
+    if left and not own:
+        return _gone(key, accepted, left)
+    others = tuple(TableDecision(key, Action.DELETE, accepted, name=record.key) for record in left)
+    if own and (not accepted.ok or claims(own[0].spec, service)):
+        first = own[0]
+        main = _served(world, service, first) if accepted.ok else _refused(world, service, accepted, first)
+        return _with_former(world, service, replace(main, others=others), first, own[1:])
     if not accepted.ok:
-        return _refused(world, service, accepted, own)
-    if own is not None and not claims(own.spec, service):
-        return TableDecision(key, Action.DELETE, accepted)
+        return TableDecision(key, Action.KEEP, accepted)
+    name = free_name(world, service)
+    own = _last_served(world, service, own)
+    first_away = tuple(each for each in own if name is None or not may_coexist(each.spec, service))
+    if first_away:
+        main = _gone(key, accepted, (*first_away, *left))
+        formers = tuple(each for each in own if each not in first_away)
+        return _with_former(world, service, main, None, formers)
+    main = TableDecision(key, Action.KEEP, accepted) if name is None else _new(world, service, name)
+    return _with_former(world, service, replace(main, others=others), None, own)
+
+
+def _gone(key: Key, accepted: Verdict, tables: tuple[TableRecord, ...]) -> TableDecision:
+    """Take tables away; what comes after them is decided when they are gone."""
+    first, *more = (TableDecision(key, Action.DELETE, accepted, name=record.key) for record in tables)
+    return replace(first, others=tuple(more))
+
+
+def _served(world: World, service: VirtualService, own: TableRecord) -> TableDecision:
     roll = _roll(world, service, service.address, service.director_group, own)
-    if own is None and roll.unreported:
+    return _decided(service.meta.key, ACCEPTED, _spec(world, service, roll), roll.members, own)
+
+
+def _new(world: World, service: VirtualService, name: Key) -> TableDecision:
+    key = service.meta.key
+    roll = _roll(world, service, service.address, service.director_group, None)
+    if roll.unreported:
         # It may carry the VIP already: a new table must say so from the start (`DirectorTableSpec.pending`).
-        return TableDecision(key, Action.KEEP, accepted, members=roll.members)
-    spec = replace(_table(service, roll), virtual_router_id=router_of(world, service.director_group, service.address))
-    return _decided(key, accepted, spec, roll.members, own)
+        return TableDecision(key, Action.KEEP, ACCEPTED, members=roll.members, name=name)
+    return replace(_decided(key, ACCEPTED, _spec(world, service, roll), roll.members, None), name=name)
 
 
-def _table(service: VirtualService, roll: Roll) -> DirectorTableSpec:
-    given = service.persistence
-    return DirectorTableSpec(
-        director_group=service.director_group,
-        service_generation=service.meta.generation,
-        address=service.address,
-        ports=tuple(
-            TablePort(port=each.port, protocol=each.protocol, target_port=each.target_port) for each in service.ports
-        ),
-        scheduler=service.scheduler,
-        on_failure=service.on_failure,
-        destinations=roll.destinations,
-        pending=roll.pending,
-        health_check=service.health_check,
-        firewall_mark=service.firewall_mark,
-        scheduler_flags=service.scheduler_flags,
-        persistence=None
-        if given is None
-        else TablePersistence(
-            timeout_seconds=given.timeout_seconds, prefix_length=given.prefix_length, engine=given.engine
-        ),
-        one_packet=service.one_packet,
-        quiesce_seconds=service.quiesce_seconds,
-        paused=service.meta.paused,
-    )
+def _spec(world: World, service: VirtualService, roll: Roll) -> DirectorTableSpec:
+    router = router_of(world, service.director_group, service.address)
+    return replace(table_spec(service, roll), virtual_router_id=router)
 
 
-def required(table: DirectorTableSpec) -> tuple[str, ...]:
-    """Return the features that an agent must know to serve the table as it is meant, sorted.
+def _last_served(world: World, service: VirtualService, own: tuple[TableRecord, ...]) -> tuple[TableRecord, ...]:
+    """Return the service's tables of other VIPs, first the one that served last.
 
-    A plain table requires nothing, so that agents of any version serve it.
+    Where the change before this one has not come to its end, that is the VIP from which it came.
     """
-    entries = (*table.destinations, *table.pending)
-    check = table.health_check
-    checked = check.port if check is not None else 0
-    plain_addresses = not any(each.check_address for each in entries)
-    options = (
-        table.scheduler_flags,
-        table.persistence,
-        table.one_packet,
-        checked,
-        any(each.target_port for each in table.ports),
-        any(each.upper or each.lower for each in entries),
-    )
-    needed = (
-        (FEATURE_FORWARDING, any(each.forwarding is not ForwardingMethod.DIRECT_ROUTING for each in entries)),
-        (FEATURE_FIREWALL_MARK, table.firewall_mark),
-        (FEATURE_ANY_PORT, any(each.port == 0 for each in table.ports)),
-        (FEATURE_SERVICE_OPTIONS, any(options)),
-        (FEATURE_HEALTH_CHECKS, check is not None and not (check.is_plain and plain_addresses)),
-    )
-    return tuple(sorted(name for name, used in needed if used))
+    if len(own) > 1 and not taken_over(world, own[1], own[0], _members(world, service, own[0])).ok:
+        return own[1], own[0], *own[2:]
+    return own
 
 
-def _unusable(key: Key, service: Invalid | None, record: TableRecord | None) -> TableDecision:
-    """Take the table of a VirtualService that is gone; leave that of one which cannot be read any more as it is."""
+def _members(world: World, service: VirtualService, own: TableRecord) -> tuple[Member, ...]:
+    return _roll(world, service, own.spec.address, own.spec.director_group, own).members
+
+
+def _with_former(
+    world: World,
+    service: VirtualService,
+    main: TableDecision,
+    present: TableRecord | None,
+    formers: tuple[TableRecord, ...],
+) -> TableDecision:
+    """Add what becomes of the tables of VIPs before: the first of them stays until the present one has taken over.
+
+    Meanwhile it follows its real servers, as one does whose change is refused.
+    """
+    if not formers:
+        return main
+    former, *more = formers
+    verdict = taken_over(world, former, present, main.members)
+    decision = _refused(world, service, main.accepted, former)
+    late = present is not None and present.uid in world.overdue
+    if (verdict.ok or late) and not service.meta.paused:
+        decision = replace(decision, action=Action.DELETE)
+    gone = (TableDecision(main.key, Action.DELETE, main.accepted, name=record.key) for record in more)
+    return replace(main, others=(replace(decision, handover=verdict), *gone, *main.others))
+
+
+def _unusable(world: World, key: Key, service: Invalid | None, left: tuple[TableRecord, ...]) -> TableDecision:
+    """Take the tables of a VirtualService that is gone; leave those of one that cannot be read as they are."""
     if service is None:
-        return TableDecision(key, Action.DELETE if record is not None else Action.KEEP, GONE)
-    verdict = Verdict(False, Reason.INVALID, service.message)
-    return TableDecision(key, Action.KEEP, verdict, record.spec if record is not None else None)
+        return _gone(key, GONE, left) if left else TableDecision(key, Action.KEEP, GONE)
+    verdict, record = Verdict(False, Reason.INVALID, service.message), own_table(world, service)
+    if record is None:
+        return TableDecision(key, Action.KEEP, verdict)
+    return TableDecision(key, Action.KEEP, verdict, record.spec, name=record.key)
 
 
-def _refused(world: World, service: VirtualService, verdict: Verdict, own: TableRecord | None) -> TableDecision:
+def _refused(world: World, service: VirtualService, verdict: Verdict, own: TableRecord) -> TableDecision:
     """Keep the last good table, which still follows its real servers.
 
     The table holds no selector, so the current one is followed; VIP, ports, scheduler and checks stay the old ones.
     Target ports are for masquerading alone, so while they stay, that does.
     """
-    key = service.meta.key
-    if own is None:
-        return TableDecision(key, Action.KEEP, verdict)
     if any(each.target_port for each in own.spec.ports):
         overrides = tuple(replace(each, forwarding=None, tunnel=None) for each in service.overrides)
         service = replace(service, forwarding=ForwardingMethod.MASQUERADE, overrides=overrides)
@@ -157,7 +173,7 @@ def _refused(world: World, service: VirtualService, verdict: Verdict, own: Table
         virtual_router_id=router_of(world, own.spec.director_group, own.spec.address),
         paused=service.meta.paused,
     )
-    return _decided(key, verdict, spec, roll.members, own)
+    return _decided(service.meta.key, verdict, spec, roll.members, own)
 
 
 def _decided(
@@ -166,8 +182,8 @@ def _decided(
     together = as_scheduled(spec.scheduler, (*spec.destinations, *spec.pending))
     count = len(spec.destinations)
     spec = replace(spec, destinations=together[:count], pending=together[count:], requires=required(spec))
-    unchanged = own is not None and own.spec == spec
-    return TableDecision(key, Action.KEEP if unchanged else Action.WRITE, verdict, spec, found)
+    unchanged, name = own is not None and own.spec == spec, own.key if own is not None else None
+    return TableDecision(key, Action.KEEP if unchanged else Action.WRITE, verdict, spec, found, name)
 
 
 def _roll(world: World, service: VirtualService, address: str, group: str, own: TableRecord | None) -> Roll:
@@ -230,8 +246,9 @@ def _role(world: World, node: Node, record: NodeRecord) -> DirectorRole | None:
     else:
         interface = InterfaceChoice()
     tables = sorted(world.index.tables_by_group.get(group, ()))
-    lost = _lost_tables(world, record, group)
-    wanted = {world.tables[key].spec.address for key in tables} | (_addresses(world, lost) & announced(record, group))
+    lost = lost_tables(world, record, group)
+    wanted = {world.tables[key].spec.address for key in tables}
+    wanted |= wanted_addresses(world, lost, group) & announced(record, group)
     return DirectorRole(
         group=group,
         interface_name=interface.name,
@@ -254,41 +271,3 @@ def _settings(given: IpvsSettings) -> DirectorSettings | None:
         udp_seconds=given.udp_seconds,
         sysctls=tuple(IpvsSysctl(name=name, value=value) for name, value in given.sysctls),
     )
-
-
-def _lost_tables(world: World, record: NodeRecord, group: str) -> list[Key]:
-    """Return the tables the director was told of, or has in its kernel, that are gone while their VirtualServices live.
-
-    They were deleted by mistake, are about to be made anew, and are served meanwhile; unless another service has taken
-    their VIP, port or mark in the meantime.
-    """
-    role, status = record.spec.director, record.status
-    known = set(role.tables if role is not None and role.group == group else ())
-    if not record.spec.decided and status is not None:
-        known.update(report.table for report in status.tables)
-    gone = (key for key in map(table_key, known) if key not in world.tables)
-    return [key for key in gone if (service := world.virtual_services.get(key)) and _is_for(world, service, group)]
-
-
-_TAKEN = frozenset({Reason.ADDRESS_CLAIMED, Reason.PORT_CLAIMED, Reason.MARK_CLAIMED})
-
-
-def _is_for(world: World, service: VirtualService | Invalid, group: str) -> bool:
-    if isinstance(service, Invalid):
-        return True
-    return service.director_group == group and judge(world, service).reason not in _TAKEN
-
-
-def _addresses(world: World, keys: list[Key]) -> set[str]:
-    services = (world.virtual_services[key] for key in keys)
-    return {service.address for service in services if isinstance(service, VirtualService)}
-
-
-def orphans(world: World) -> tuple[Key, ...]:
-    """Return the tables whose VirtualService is gone, or is another one of the same name (its uid differs)."""
-    found = []
-    for key, record in world.tables.items():
-        owner = world.virtual_services.get(key)
-        if owner is None or owner.meta.uid != record.owner_uid:
-            found.append(key)
-    return tuple(sorted(found))

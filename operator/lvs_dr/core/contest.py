@@ -23,7 +23,7 @@ class Claim(NamedTuple):
 
 
 def claim_of(key: Key, holder: VirtualService | DirectorTableSpec) -> Claim:
-    """Return what the VirtualService wants, or what the table of that name holds."""
+    """Return what the VirtualService wants, or what a table of it holds."""
     ports = frozenset((each.port, each.protocol) for each in holder.ports)
     return Claim(holder.address, key.namespace, holder.director_group, ports)
 
@@ -35,10 +35,8 @@ def contesting(world: World, *changed: Claim) -> set[Key]:
     """
     found: set[Key] = set()
     for address in {claim.address for claim in changed}:
-        left = {
-            key: _claims(world, key)
-            for key in (*world.services_by_address.get(address, ()), *world.tables_by_address.get(address, ()))
-        }
+        owners = world.owners(world.tables_by_address.get(address))
+        left = {key: _claims(world, key) for key in owners.union(world.services_by_address.get(address, ()))}
         frontier = [claim for claim in changed if claim.address == address]
         while frontier and left:
             claim = frontier.pop()
@@ -50,6 +48,7 @@ def contesting(world: World, *changed: Claim) -> set[Key]:
 
 
 def _claims(world: World, key: Key) -> list[Claim]:
-    service, table = world.virtual_services.get(key), world.tables.get(key)
+    service = world.virtual_services.get(key)
     found = [claim_of(key, service)] if isinstance(service, VirtualService) else []
-    return found if table is None else [*found, claim_of(key, table.spec)]
+    tables = (world.tables[each].spec for each in sorted(world.index.tables_by_owner.get(key, ())))
+    return [*found, *(claim_of(key, spec) for spec in tables)]

@@ -22,7 +22,7 @@ class Action(StrEnum):
 
     WRITE = "write"  # create or change to `spec`
     KEEP = "keep"  # leave what is there (also when nothing is there)
-    DELETE = "delete"  # its VirtualService is gone; or it must be created anew, since its VIP or group changes
+    DELETE = "delete"  # its VirtualService is gone, or has another VIP or group
 
 
 class Member(Struct, frozen=True):
@@ -37,13 +37,26 @@ class Member(Struct, frozen=True):
 
 
 class TableDecision(Struct, frozen=True):
-    """The outcome of compiling one VirtualService."""
+    """The outcome of compiling one VirtualService: about the table for its VIP, and about the others it has."""
 
-    key: Key
+    key: Key  # the VirtualService
     action: Action
     accepted: Verdict
     spec: DirectorTableSpec | None = None  # for WRITE; for KEEP the spec that stays, if any
     members: tuple[Member, ...] = ()
+    name: Key | None = None  # the DirectorTable's; None = that of the VirtualService
+    others: tuple["TableDecision", ...] = ()
+    handover: Verdict | None = None  # of the table of the VIP before: whether the new one serves, or what that needs
+
+    @property
+    def table(self) -> Key:
+        """Name of the DirectorTable that this is about."""
+        return self.name or self.key
+
+    @property
+    def former(self) -> "TableDecision | None":
+        """The decision about the table of the VIP before, while there is one."""
+        return next((each for each in self.others if each.handover is not None), None)
 
 
 class EventType(StrEnum):

@@ -9,6 +9,7 @@ from lvs_dr.core.dirty_set import DirtySet
 from lvs_dr.core.forwarding import same_way
 from lvs_dr.core.indexing import Kind, eligible, selected, selecting
 from lvs_dr.core.objects import DirectorGroup, Invalid, Key, Namespace, Node, RealServer, VirtualService
+from lvs_dr.core.own_tables import own_tables, possible_owners
 from lvs_dr.core.table import TableDestination
 from lvs_dr.core.world import Cluster, TableRecord, World
 
@@ -68,7 +69,7 @@ def _service(found: DirtySet, before: VirtualService | Invalid | None, after: Vi
             if isinstance(each, VirtualService):
                 found.rivals(each.meta.key, each)
                 found.marks(each)
-                if each.meta.key not in world.tables:
+                if not own_tables(world, each):
                     found.directors(each.director_group)  # they may be keeping a lost table for it
     if _selection(before) != _selection(after):
         for each in (before, after):
@@ -195,7 +196,7 @@ def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | Non
     if present is None:
         return
     world = found.world
-    found.services.add(present.key)
+    found.services.add(present.owner)
     kept = before is not None and after is not None and before.uid == after.uid
     old, new = _destinations(before), _destinations(after)
     names = [name for name in old.keys() | new.keys() if _differs(old, new, name)]
@@ -213,6 +214,7 @@ def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | Non
         return
     for each in (before, after):
         if each is not None:
+            found.services.add(each.owner)
             found.rivals(each.key, each.spec)
             found.marks(each.spec)
             found.directors(each.spec.director_group)
@@ -220,8 +222,10 @@ def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | Non
             found.real_servers |= world.index.real_servers_by_address.get(each.spec.address, set())
             for key in world.index.real_servers_by_address.get(each.spec.address, ()):
                 found.services.update(selecting(world, world.real_servers[key]))
-    service = world.virtual_services.get(present.key)
+    found.services.update(key for key in possible_owners(present.key) if key in world.virtual_services)  # its name
+    service = world.virtual_services.get(present.owner)
     if isinstance(service, VirtualService):
+        found.directors(service.director_group)  # they may be keeping a lost table for it
         found.nodes |= {node for key in selected(world, service) if (node := _node_of(world.real_servers[key]))}
 
 

@@ -9,10 +9,11 @@ from lvs_dr.core.dirty_set import DirtySet
 from lvs_dr.core.forwarding import carries, method_of
 from lvs_dr.core.indexing import is_unsure, selecting
 from lvs_dr.core.node import LVSNodeStatus, Problem, Releasing, TableReport, VirtualRouterReport, table_key
-from lvs_dr.core.objects import ForwardingMethod, Key, VirtualService
+from lvs_dr.core.objects import ForwardingMethod, Invalid, Key, VirtualService
 from lvs_dr.core.order import leaving
+from lvs_dr.core.own_tables import own_tables, possible_owners
 from lvs_dr.core.virtual_routers import Place, places
-from lvs_dr.core.world import NodeRecord, World
+from lvs_dr.core.world import NodeRecord, TableRecord, World
 
 
 def lvs_node(found: DirtySet, before: NodeRecord | None, after: NodeRecord | None) -> None:
@@ -85,8 +86,9 @@ def _announcers(found: DirtySet, addresses: Iterable[str]) -> None:
     world = found.world
     for address in addresses:
         for key in world.tables_by_address.get(address, ()):
-            found.services.add(key)
-            found.nodes.update(directors(world, world.tables[key].spec.director_group))
+            table = world.tables[key]
+            found.services.add(table.owner)
+            found.nodes.update(directors(world, table.spec.director_group))
 
 
 def _spec(found: DirtySet, before: NodeRecord, after: NodeRecord) -> None:
@@ -103,7 +105,7 @@ def _spec(found: DirtySet, before: NodeRecord, after: NodeRecord) -> None:
     if old is not None and new is not None and old.tables != new.tables:
         # Destinations wait until every director's LVSNode names their table.
         names = (table_key(each) for each in set(old.tables) ^ set(new.tables))
-        found.services |= {key for key in names if key in found.world.tables}
+        found.services |= found.world.owners(key for key in names if key in found.world.tables)
     changed = set(before.spec.backend_addresses) ^ set(after.spec.backend_addresses)
     if changed:
         _backend(found, after.name, changed)
@@ -145,9 +147,10 @@ def elected(
     for group in groups_of(world, name):
         found.groups.add(group)
         for key in world.index.tables_by_group.get(group, ()):
-            spec = world.tables[key].spec
+            table = world.tables[key]
+            spec = table.spec
             if (spec.virtual_router_id, version(spec.address)) in changed:
-                found.services.add(key)
+                found.services.add(table.owner)
                 found.real_servers.update(Key(key.namespace, each.real_server) for each in spec.destinations)
 
 
@@ -165,16 +168,18 @@ def _backend(found: DirtySet, name: str, addresses: set[str]) -> None:
     for key in world.index.real_servers_by_node.get(name, ()):
         found.real_servers.add(key)
         for service_key in selecting(world, world.real_servers[key]):
-            table, service = world.tables.get(service_key), world.virtual_services[service_key]
-            address = table.spec.address if table is not None else ""
-            if address in addresses or (isinstance(service, VirtualService) and service.address in addresses):
+            service = world.virtual_services[service_key]
+            known = {table.spec.address for table in own_tables(world, service)}
+            if isinstance(service, VirtualService):
+                known.add(service.address)
+            if not known.isdisjoint(addresses):
                 found.services.add(service_key)
 
 
 def _tunnelled(found: DirtySet, name: str) -> None:
     """Add the RealServers on the node, and those of their services that reach them by tunnel, or did."""
     world = found.world
-    found.services |= world.index.tables_by_tunnel.get(name, set())
+    found.services |= world.owners(world.index.tables_by_tunnel.get(name))
     for key in world.index.real_servers_by_node.get(name, ()):
         found.real_servers.add(key)
         for service_key in selecting(world, world.real_servers[key]):
@@ -218,8 +223,8 @@ def _reports(found: DirtySet, before: tuple[TableReport, ...], after: tuple[Tabl
         if a == b:
             continue
         key = table_key(name)
-        found.services.add(key)
         table = world.tables.get(key)
+        found.services.update((table.owner,) if table is not None else possible_owners(key))
         gone = gone or table is None or a is None or b is None or a.uid != b.uid
         if table is None:
             continue
@@ -252,14 +257,15 @@ def _caught_up(found: DirtySet, record: NodeRecord) -> None:
     carried = set(record.status.loopback_addresses)
     for key in world.index.real_servers_by_node.get(record.name, ()):
         for service_key in selecting(world, world.real_servers[key]):
-            table = world.tables.get(service_key)
-            if table is not None and table.spec.address in carried and not _has(world, service_key, key.name):
-                found.services.add(service_key)
+            service = world.virtual_services[service_key]
+            for table in own_tables(world, service):
+                if table.spec.address in carried and not _has(table, service, key.name):
+                    found.services.add(service_key)
 
 
-def _has(world: World, table: Key, real_server: str) -> bool:
+def _has(table: TableRecord, service: VirtualService | Invalid, real_server: str) -> bool:
     """Tell whether the table sends to the real server as its service wants it."""
-    entries, service = world.tables[table].spec.destinations, world.virtual_services[table]
+    entries = table.spec.destinations
     at = bisect_left(entries, real_server, key=lambda each: each.real_server)
     if at == len(entries) or entries[at].real_server != real_server or not isinstance(service, VirtualService):
         return False

@@ -27,13 +27,13 @@ class DirtySet:
         for key in index.real_servers_by_node.get(node, ()):
             self.real_servers.add(key)
             self.services.update(selecting(self.world, self.world.real_servers[key]))
-        self.services |= index.tables_by_node.get(node, set())
+        self.services |= self.world.owners(index.tables_by_node.get(node))
 
     def group(self, name: str) -> None:
         """Add a group, its directors and its services."""
         self.directors(name)
         self.services |= self.world.index.services_by_group.get(name, set())
-        self.services |= self.world.index.tables_by_group.get(name, set())
+        self.services |= self.world.owners(self.world.index.tables_by_group.get(name))
 
     def neighbours(self) -> None:
         """Add every group's status: another one may share a network, and virtual router ids, with it."""
@@ -49,7 +49,7 @@ class DirtySet:
         """Add the services that want one of the addresses, or have it, as VIP."""
         for address in addresses:
             self.services |= self.world.services_by_address.get(address, frozenset())
-            self.services |= self.world.tables_by_address.get(address, frozenset())
+            self.services |= self.world.owners(self.world.tables_by_address.get(address))
 
     def rivals(self, key: Key, *claims: VirtualService | DirectorTableSpec) -> None:
         """Add the services that contest a claim of `key`, and all that want a VIP which is now, or no more, a VIP."""

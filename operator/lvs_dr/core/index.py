@@ -24,6 +24,7 @@ class Index:
     real_servers_by_label: dict[Label, set[Key]] = field(default_factory=dict)
     real_servers_by_node: dict[str, set[Key]] = field(default_factory=dict)
     real_servers_by_address: dict[str, set[Key]] = field(default_factory=dict)  # addresses they name themselves
+    tables_by_owner: dict[Key, set[Key]] = field(default_factory=dict)  # VirtualService, by name
     tables_by_address: dict[str, set[Key]] = field(default_factory=dict)
     tables_by_group: dict[str, set[Key]] = field(default_factory=dict)
     tables_by_node: dict[str, set[Key]] = field(default_factory=dict)  # with a destination on the node

@@ -149,6 +149,7 @@ def _real_server_entries(key: Key, real_server: RealServer | Invalid) -> Iterato
 
 
 def _table_entries(_: Key, table: TableRecord) -> Iterator[Entry]:
+    yield "tables_by_owner", table.owner
     yield "tables_by_address", table.spec.address
     yield "tables_by_group", table.spec.director_group
     if table.spec.firewall_mark:

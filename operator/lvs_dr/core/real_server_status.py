@@ -13,6 +13,7 @@ from lvs_dr.core.forwarding import carries
 from lvs_dr.core.indexing import selecting
 from lvs_dr.core.node import LVSNodeStatus
 from lvs_dr.core.objects import Invalid, Key, RealServer, RealServerState
+from lvs_dr.core.own_tables import own_tables
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.status import Condition, RealServerStatus
 from lvs_dr.core.world import NodeRecord, TableRecord, World
@@ -133,12 +134,7 @@ def _tunnel(part: Part) -> str:
 
 def _healthy(world: World, key: Key, services: list[Key], earlier: tuple[Condition, ...]) -> Finding:
     """It is well in every table that has it, as the Active directors see it."""
-    tables = [
-        table
-        for service in services
-        if (table := world.tables.get(service)) is not None
-        and any(each.real_server == key.name for each in table.spec.destinations)
-    ]
+    tables = [table for service in services if (table := _table_with(world, service, key)) is not None]
     if not tables:
         return unknown(Reason.NOT_SELECTED, "no director sends to it")
     findings = [_health_in(world, key, table, was_healthy=is_true(earlier, "Healthy")) for table in tables]
@@ -149,6 +145,14 @@ def _healthy(world: World, key: Key, services: list[Key], earlier: tuple[Conditi
         if finding.unknown and finding.reason is not Reason.NOT_CHECKED:
             return finding
     return next((finding for finding in findings if finding.ok), findings[0])
+
+
+def _table_with(world: World, service: Key, key: Key) -> TableRecord | None:
+    """Return the service's table that has the real server; while the VIP changes, the one before if it can be."""
+    for table in reversed(own_tables(world, world.virtual_services[service])):
+        if any(each.real_server == key.name for each in table.spec.destinations):
+            return table
+    return None
 
 
 def _health_in(world: World, key: Key, table: TableRecord, *, was_healthy: bool) -> Finding:  # noqa: PLR0911 - in order, the first finding counts

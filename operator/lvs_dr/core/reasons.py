@@ -50,6 +50,8 @@ class Reason(StrEnum):
     WAITING_FOR_BACKEND = "WaitingForBackend"
     WAITING_FOR_DIRECTOR = "WaitingForDirector"
     WAITING_FOR_RELEASE = "WaitingForRelease"
+    CHANGING_ADDRESS = "ChangingAddress"
+    GAVE_UP_WAITING = "GaveUpWaiting"
     # On a node
     IPVS_UNAVAILABLE = "IPVSUnavailable"
     SCHEDULER_UNAVAILABLE = "SchedulerUnavailable"

@@ -222,7 +222,7 @@ def _usable(ctx: Context, real_server: RealServer, goal: TableDestination) -> Ve
             text += ", or use forwardingMethod Tunnel, which reaches the other family"
         return Verdict(False, Reason.NO_ADDRESS, text)
     if address in ctx.world.tables_by_address:
-        claimer = min(ctx.world.tables_by_address[address])
+        claimer = min(ctx.world.owners(ctx.world.tables_by_address[address]))
         text = f"{address} is the VIP of VirtualService {claimer}: a real server needs an address of its own"
         return Verdict(False, Reason.ADDRESS_IS_VIRTUAL, text)
     if not ctx.namespace_allowed:

@@ -6,9 +6,11 @@ from lvs_dr.core import views
 from lvs_dr.core.active import place_for
 from lvs_dr.core.announcing import may_announce
 from lvs_dr.core.conditions import Finding, conditions, is_true, reason_of, unknown, well, wrong
-from lvs_dr.core.decisions import TableDecision, Verdict
+from lvs_dr.core.decisions import Action, TableDecision, Verdict
 from lvs_dr.core.directors import listed
+from lvs_dr.core.handover import HANDOVER_SECONDS
 from lvs_dr.core.objects import Invalid, Key, VirtualService
+from lvs_dr.core.own_tables import strays
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.resolve import entered
 from lvs_dr.core.service_aspects import aspects
@@ -31,6 +33,7 @@ class Subject(NamedTuple):
     table: TableRecord
     views: Views
     serving: int  # generation that the Active director serves, 0 = none
+    generation: int  # that the table is for: an earlier one while the VIP changes, of the table of the VIP before
 
     @property
     def total(self) -> int:
@@ -53,11 +56,13 @@ def virtual_service_status(
     Raises KeyError when there is no such VirtualService.
     """
     service = world.virtual_services[key]
-    table = world.tables.get(key)
     generation = service.meta.generation
     earlier = previous.conditions if previous is not None else ()
-    if table is None or table.owner_uid != service.meta.uid:
-        found = _without_table(world, service, decision)
+    present = _subject(world, service, decision, previous)
+    found = _findings(present) if present is not None else _without_table(world, service, decision)
+    meanwhile = _meanwhile(world, service, decision, previous)
+    shown = meanwhile[0] if meanwhile is not None else present
+    if shown is None:
         return VirtualServiceStatus(
             observed_generation=generation,
             serving_generation=0,
@@ -66,24 +71,68 @@ def virtual_service_status(
             real_servers=_count(0, len(decision.members)),
             conditions=conditions(found, generation, earlier, now),
         )
-    seen = views.views(world, table)
-    subject = Subject(world, service, decision, previous, table, seen, _serving(table, seen, previous))
-    holder = _holder(subject)
-    found = (
-        ("Accepted", _accepted(decision.accepted)),
-        ("Programmed", _programmed(subject)),
-        ("Ready", _ready(subject)),
-        *aspects(service, decision, table, seen),
-    )
+    judged = conditions(found, generation, earlier, now)
+    if meanwhile is not None:
+        (ready,) = conditions((("Ready", meanwhile[1]),), shown.generation, earlier, now)
+        judged = tuple(ready if each.type == "Ready" else each for each in judged)
+    holder = _holder(shown)
     return VirtualServiceStatus(
         observed_generation=generation,
-        serving_generation=subject.serving,
+        serving_generation=shown.serving,
         active_director=holder,
-        ports=_ports(service, table),
-        real_servers=_count(subject.healthy, subject.total),
-        conditions=conditions(found, generation, earlier, now),
-        active_reason=seen.active.reason if holder else "",
+        ports=_ports(service, shown.table),
+        real_servers=_count(shown.healthy, shown.total),
+        conditions=judged,
+        active_reason=shown.views.active.reason if holder else "",
     )
+
+
+def _subject(
+    world: World,
+    service: VirtualService | Invalid,
+    decision: TableDecision,
+    previous: VirtualServiceStatus | None,
+    *,
+    former: bool = False,
+) -> Subject | None:
+    """Return what is known about the table that the decision is about; None while there is none."""
+    table = world.tables.get(decision.table)
+    if table is None or table.owner_uid != service.meta.uid:
+        return None
+    seen = views.views(world, table)
+    generation = table.spec.service_generation if former else service.meta.generation
+    return Subject(world, service, decision, previous, table, seen, _serving(table, seen, previous), generation)
+
+
+def _findings(subject: Subject) -> tuple[tuple[str, Finding], ...]:
+    return (
+        ("Accepted", _accepted(subject.decision.accepted)),
+        ("Programmed", _programmed(subject)),
+        ("Ready", _ready(subject)),
+        *aspects(subject.service, subject.decision, subject.table, subject.views),
+    )
+
+
+def _meanwhile(
+    world: World,
+    service: VirtualService | Invalid,
+    decision: TableDecision,
+    previous: VirtualServiceStatus | None,
+) -> tuple[Subject, Finding] | None:
+    """Return what serves while the VIP changes, and what to say of it; None when nothing of before does."""
+    former = decision.former
+    subject = _subject(world, service, former, previous, former=True) if former is not None else None
+    if former is None or former.handover is None or subject is None:
+        return None
+    ready = _ready(subject)
+    if not ready.ok or not decision.accepted.ok or not isinstance(service, VirtualService):
+        return None
+    text = f"serving generation {subject.serving} at {subject.table.spec.address}: {ready.message}"
+    if former.action is Action.DELETE and not former.handover.ok:
+        text += f"; given up, {service.address} has not come up in {HANDOVER_SECONDS // 60} minutes"
+        return subject, well(Reason.GAVE_UP_WAITING, f"{text}: {former.handover.message}")
+    later = f"{service.address} takes over when it is served, or in {HANDOVER_SECONDS // 60} minutes at the latest"
+    return subject, well(Reason.CHANGING_ADDRESS, f"{text}; {later}: {former.handover.message}")
 
 
 def _without_table(
@@ -94,7 +143,7 @@ def _without_table(
         finding = wrong(accepted.reason, f"not served: {accepted.message}")
     else:
         finding = wrong(Reason.WAITING_FOR_DIRECTOR, "the DirectorTable is about to be written")
-        if world.tables.get(service.meta.key) is not None:
+        if strays(world, service.meta.key):
             finding = wrong(Reason.WAITING_FOR_RELEASE, "the DirectorTable of its predecessor is about to be deleted")
     return ("Accepted", _accepted(accepted)), ("Programmed", finding), ("Ready", finding)
 
@@ -181,7 +230,7 @@ def _ready(subject: Subject) -> Finding:  # noqa: PLR0911 - in order, the first 
 
 def _was_programmed(subject: Subject) -> bool:
     """Tell whether only real servers changed since the Active director took over this generation of the service."""
-    return subject.serving == subject.service.meta.generation and is_true(
+    return subject.serving == subject.generation and is_true(
         subject.previous.conditions if subject.previous is not None else (), "Ready"
     )
 

@@ -3,7 +3,7 @@
 Decisions take a `World` and return values; they never change it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 from msgspec import Struct
@@ -22,6 +22,12 @@ class TableRecord(Struct, frozen=True):
     generation: int
     owner_uid: str  # uid of the VirtualService that owns it
     spec: DirectorTableSpec
+    owner_name: str = ""  # its name; "" = that of the table
+
+    @property
+    def owner(self) -> Key:
+        """The VirtualService that owns it, by name: one with another uid is a namesake."""
+        return Key(self.key.namespace, self.owner_name) if self.owner_name else self.key
 
 
 class NodeRecord(Struct, frozen=True):
@@ -56,11 +62,16 @@ class World(Struct, frozen=True):
     cluster: Cluster
     index: Index  # kept up by `core.indexing.reindex`, which the store calls after every change
     unconfirmed: AbstractSet[str] = frozenset()  # said to be Active before another did so, and not heard of since
+    overdue: AbstractSet[str] = frozenset()  # uids of tables that took too long to take over from the VIP before
 
     def lvs_node(self, name: str) -> NodeRecord | None:
         """Return the node's LVSNode; that of an earlier Node of the same name says nothing about this one."""
         record, node = self.lvs_nodes.get(name), self.nodes.get(name)
         return record if record is not None and node is not None and record.owner_uid == node.meta.uid else None
+
+    def owners(self, tables: Iterable[Key] | None) -> set[Key]:
+        """Return the VirtualServices, by name, that own the tables."""
+        return {self.tables[key].owner for key in tables or ()}
 
     @property
     def services_by_address(self) -> Mapping[str, AbstractSet[Key]]:

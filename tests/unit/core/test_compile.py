@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from lvs_dr.core.compile import compile_node, compile_table, orphans
+from lvs_dr.core.compile import compile_node, compile_table
 from lvs_dr.core.decisions import Action, Member, TableDecision
 from lvs_dr.core.indexing import Kind
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
 from lvs_dr.core.objects import Invalid, Key, Port, Protocol, RealServerState, Selector
+from lvs_dr.core.own_tables import orphans
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.table import MAXIMUM_DESTINATIONS, TableDestination, TablePort
 from tests.unit.core.clusters import ADDRESSES, D1, S1, S2, agent, converge, nodes, serving
@@ -204,19 +205,6 @@ def test_an_unreadable_service_keeps_its_table() -> None:
     assert (decision.action, decision.spec, decision.accepted.reason) == (Action.KEEP, before, Reason.INVALID)
     converge(objects)
     assert objects.world.tables[WEB].spec == before
-
-
-def test_a_changed_vip_replaces_the_table() -> None:
-    """Its old VIP leaves every node before anything about it is forgotten."""
-    objects = serving()
-    before = objects.world.tables[WEB]
-    objects.put(service(address="192.0.2.101", meta_={"generation": 2}))
-    assert compile_table(objects.world, WEB).action is Action.DELETE
-    converge(objects)
-    after = objects.world.tables[WEB]
-    assert after.uid != before.uid
-    assert after.spec.address == "192.0.2.101"
-    assert objects.world.lvs_nodes[S1].spec.backend_addresses == ("192.0.2.101",)
 
 
 def test_a_table_without_its_service_is_deleted() -> None:

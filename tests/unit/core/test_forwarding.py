@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from lvs_dr.core.checks import HttpCheck, TableHealthCheck, TcpCheck
-from lvs_dr.core.compile import required
 from lvs_dr.core.node import BackendTunnel, IpvsSysctl
 from lvs_dr.core.objects import (
     ConnectionLimits,
@@ -36,6 +35,7 @@ from lvs_dr.core.table import (
     TablePersistence,
     TableTunnel,
 )
+from lvs_dr.core.table_spec import required
 from lvs_dr.core.weights import SH_SLOTS, as_scheduled
 from tests.unit.core.clusters import ADDRESSES, D1, D2, S1, S2, agent, converge, nodes, serving
 from tests.unit.core.worlds import VIP, Objects, group, real_server, service

@@ -113,6 +113,7 @@ class Objects:
         self.by_kind: dict[Kind, dict[Any, Any]] = {kind: {} for kind in Kind}
         self.silent: set[str] = set()
         self.unconfirmed: set[str] = set()
+        self.overdue: set[str] = set()
         self.decisions: dict[Key, TableDecision] = {}
         self.services: set[Key] = set()
         self.nodes: set[str] = set()
@@ -129,6 +130,7 @@ class Objects:
             cluster=cluster or Cluster(),
             index=Index(),
             unconfirmed=self.unconfirmed,
+            overdue=self.overdue,
         )
         self.put(*given)
 
@@ -190,19 +192,20 @@ class Objects:
         """Compile one VirtualService and write what comes out."""
         decision = compile_table(self.world, key)
         self.decisions[key] = decision
-        if decision.action is Action.DELETE:
-            self.change(Kind.DIRECTOR_TABLE, key, None)
-        elif decision.action is Action.WRITE:
-            assert decision.spec is not None
-            self.write_table(key, decision.spec)
+        for each in (*decision.others, decision):
+            if each.action is Action.DELETE:
+                self.change(Kind.DIRECTOR_TABLE, each.table, None)
+            elif each.action is Action.WRITE:
+                assert each.spec is not None
+                self.write_table(each.table, each.spec, key)
         return decision
 
-    def write_table(self, key: Key, spec: DirectorTableSpec) -> None:
+    def write_table(self, key: Key, spec: DirectorTableSpec, service: Key | None = None) -> None:
         """Write a table as the API server would."""
         record = self.world.tables.get(key)
         if record is None:
-            owner = self.world.virtual_services[key].meta.uid
-            record = TableRecord(key, self.uid(), 0, owner, spec)
+            owner = self.world.virtual_services[service or key].meta
+            record = TableRecord(key, self.uid(), 0, owner.uid, spec, owner.key.name)
         self.put(replace(record, spec=spec, generation=record.generation + 1))
 
     def compile_lvs_node(self, name: str) -> None:
@@ -240,7 +243,7 @@ class Objects:
 
     def everything(self) -> None:
         """Mark all there is."""
-        self.services |= {*self.world.virtual_services, *self.world.tables}
+        self.services |= self.world.owners(self.world.tables) | set(self.world.virtual_services)
         self.nodes |= set(self.world.nodes)
 
 
