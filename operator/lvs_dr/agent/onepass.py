@@ -13,7 +13,6 @@ from lvs_dr.agent.decider import Decider, Situation, checks, without_removals
 from lvs_dr.agent.desired import DesiredState, Wanted
 from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.drift import Drift
-from lvs_dr.agent.handover import Handover
 from lvs_dr.agent.health.prober import Prober
 from lvs_dr.agent.inforce import Force, InForce
 from lvs_dr.agent.interface import director_interface, ledger_addresses, sync_link
@@ -76,8 +75,6 @@ class NodePass:
         self.connections = ConnectionCount()
         self.programmed = Programmed()
         self._succession = Succession()
-        self._handover = Handover()
-        self._kept: frozenset[str] = frozenset()  # VIPs held on until another one has taken over
         self._decider = Decider()
         self._surroundings: Surroundings | None = None
         self._interface = ""
@@ -105,13 +102,6 @@ class NodePass:
         if force is None:
             return Seen(wanted, None, around)
         inherited = self._succession.follow(force.tables, force.versions, self._clock())
-        self._kept = self._handover.kept(
-            self._served,
-            inherited,
-            held=frozenset(self._assigner.state.held),
-            announced=frozenset(spec.director.addresses if spec.director else ()),
-            now=self._clock(),
-        )
         await self._release_first(spec, heard=wanted.heard)
         tables = self._with_lingering(spec, inherited)
         actual = await self._read(spec, tables)
@@ -170,11 +160,11 @@ class NodePass:
         if not spec.decided or spec.paused or not heard:
             return
         exposed = self._assigner.exposed
-        announced = frozenset(spec.director.addresses if spec.director else ()) | self._kept
+        announced = frozenset(spec.director.addresses if spec.director else ())
         if exposed - announced:
             state = self._assigner.state
-            keep = frozenset(state.held) | state.configured
-            await self._assigner.release(self._assignment(spec, may=keep, keep=self._kept & frozenset(state.held)))
+            here = frozenset(state.held) | state.configured
+            await self._assigner.release(self._assignment(spec, may=here, keep=frozenset()))
 
     def _with_lingering(
         self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec]
@@ -305,7 +295,7 @@ class NodePass:
         may = held | ((served | guarded) - own)
         if self._fault:
             may |= state.configured  # with the fault, so that it is told
-        keep = held | state.configured if not heard else self._kept & held
+        keep = held | state.configured if not heard else frozenset[str]()
         self._assigner.want(self._assignment(spec, may=may, keep=keep), again=again)
 
     def _assignment(self, spec: LVSNodeSpec, *, may: AbstractSet[str], keep: AbstractSet[str]) -> Assignment:

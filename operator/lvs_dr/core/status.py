@@ -52,7 +52,12 @@ class VirtualServiceStatus(Struct, frozen=True, rename="camel"):
 
     observed_generation: Annotated[int, Meta(ge=0, description="Generation the controller has acted on.")]
     serving_generation: Annotated[
-        int, Meta(ge=0, description="Generation that the directors serve; older while a change is refused. 0: none.")
+        int,
+        Meta(
+            ge=0,
+            description="Generation that the directors serve; older while a change is refused, or a changed VIP comes "
+            "up. 0: none.",
+        ),
     ]
     active_director: Annotated[str, Meta(max_length=253, description="Node that holds the VIP; empty: none.")]
     ports: Annotated[str, Meta(max_length=512, description="Ports, for the table that kubectl prints.")]
