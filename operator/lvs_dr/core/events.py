@@ -60,11 +60,20 @@ def _transition(before: Status | None, after: Status) -> EventNote | None:
 
 
 def _moved(before: VirtualServiceStatus, after: VirtualServiceStatus) -> EventNote | None:
-    """Tell that another director took the VIP over. Who is the first one to hold it is told by `Ready`."""
+    """Tell that another director took the VIP over, or another VIP. Who is the first to hold it is told by `Ready`."""
+    ready = find(after.conditions, "Ready")
+    if _changes_vip(before):
+        done = ready is not None and ready.status is TRUE and not _changes_vip(after)
+        return _note(EventType.NORMAL, ready) if done and ready is not None else None
     old, new = before.active_director, after.active_director
     if not old or not new or old == new:
         return None
     return _took_over(f"director {new} is Active for the VIP, after {old}", after.active_reason)
+
+
+def _changes_vip(status: VirtualServiceStatus) -> bool:
+    ready = find(status.conditions, "Ready")
+    return ready is not None and ready.reason in (Reason.CHANGING_ADDRESS, Reason.GAVE_UP_WAITING)
 
 
 def _takeovers(before: DirectorGroupStatus, after: DirectorGroupStatus) -> list[EventNote]:

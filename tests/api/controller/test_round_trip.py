@@ -165,6 +165,36 @@ def test_table_deleted_by_mistake_comes_back_and_nothing_falls(cluster: Cluster,
     stays(lambda: {name: spec(cluster, name) for name in before} == before, seconds=0.5)
 
 
+def test_a_changed_vip_is_served_before_the_old_one_goes(
+    cluster: Cluster, controller: Controller, agents: Agents
+) -> None:
+    """Both tables exist until everybody has the new VIP, and Kubernetes takes neither for an orphan."""
+    cluster.example()
+    eventually(cluster.ready, what=f"Ready; {controller.log()[-3000:]}")
+    agents.mute.add("storage-2")
+    cluster.patch("VirtualService", "webdav", {"spec": {"address": "192.168.35.101"}})
+    eventually(lambda: told(cluster) == [VIP, "192.168.35.101"])
+    eventually(lambda: ready_reason(cluster) == ("True", "ChangingAddress", 1), what="Ready for what is served")
+    stays(lambda: told(cluster) == [VIP, "192.168.35.101"], seconds=1)
+    agents.mute.clear()
+    eventually(lambda: told(cluster) == ["192.168.35.101"])
+    eventually(lambda: ready_reason(cluster) == ("True", "Serving", 2))
+    eventually(lambda: all(spec(cluster, name)["backendAddresses"] == ["192.168.35.101"] for name in BACKENDS))
+    assert cluster.get("DirectorTable", "webdav") is None
+    assert cluster.get("DirectorTable", "webdav.2") is not None
+    cluster.delete("VirtualService", "webdav")
+    eventually(lambda: cluster.get("DirectorTable", "webdav.2") is None)
+
+
+def ready_reason(cluster: Cluster) -> tuple[str, str, int]:
+    """Return status, reason and observed generation of the example's Ready."""
+    body = cluster.get("VirtualService", "webdav") or {}
+    for each in body.get("status", {}).get("conditions", ()):
+        if each["type"] == "Ready":
+            return each["status"], each["reason"], each["observedGeneration"]
+    return "", "", 0
+
+
 def test_service_that_is_replaced_keeps_its_vip_on_the_nodes(cluster: Cluster, controller: Controller) -> None:
     """`kubectl replace --force`: deleted and created anew at once; no node is told to drop the VIP in between."""
     cluster.example()

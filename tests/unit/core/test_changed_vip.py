@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from lvs_dr.core.compile import compile_table
 from lvs_dr.core.decisions import Action
+from lvs_dr.core.events import events
 from lvs_dr.core.indexing import Kind
 from lvs_dr.core.node import TableException
 from lvs_dr.core.objects import Key, Port, VirtualService
@@ -286,6 +287,19 @@ class TestStatus:
         status = web_status(objects, status, LATER)
         assert (status.serving_generation, status.conditions[2].observed_generation) == (2, 2)
         assert status.conditions[2].reason == "Serving"
+
+    def test_another_director_for_another_vip_is_no_takeover(self) -> None:
+        """Who reads of a takeover looks for the director that failed."""
+        objects = serving()
+        before = web_status(objects)
+        changed(objects)
+        agents(objects, S2)
+        changing = web_status(objects, before, LATER)
+        assert events(before, changing) == ()
+        converge(objects)
+        after = replace(web_status(objects, changing, LATER), active_director=D2)
+        (note,) = events(changing, after)
+        assert (note.type, note.reason) == ("Normal", Reason.SERVING)
 
     def test_giving_up_is_said(self) -> None:
         """The old VIP goes, and nobody would know why."""
