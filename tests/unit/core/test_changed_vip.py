@@ -179,6 +179,32 @@ class TestTables:
         agents(objects, S1)
         assert [each.real_server for each in objects.world.tables[WEB].spec.destinations] == [S1]
 
+    def test_a_new_real_server_enters_both_tables(self) -> None:
+        """One that is added while a change waits for a director would serve nobody."""
+        objects = serving(service(), real_server(S1))
+        changed(objects)
+        objects.put(real_server(S2))
+        agents(objects, D2)
+        for key in (WEB, SECOND):
+            assert [each.real_server for each in objects.world.tables[key].spec.destinations] == [S1, S2]
+
+    def test_the_active_director_must_hold_the_new_vip(self) -> None:
+        """Its address may still be probed for, or be somebody else's."""
+        objects = serving()
+        changed(objects)
+        for _ in range(6):
+            objects.settle()
+            for name in (S1, S2, D1, D2):
+                agent(objects, name)
+                status = objects.world.lvs_nodes[name].status
+                assert status is not None
+                held = tuple(each for each in status.held_addresses if each != NEW)
+                objects.report(name, replace(status, held_addresses=held))
+        objects.settle()
+        assert addresses(objects) == {"web": VIP, "web.2": NEW}
+        converge(objects)
+        assert addresses(objects) == {"web.2": NEW}
+
     def test_a_refused_change_on_top_lets_the_first_one_finish(self) -> None:
         """The last good VIP is the one that was coming up."""
         objects = serving()
