@@ -41,7 +41,7 @@ def director_group_status(
         observed_generation=generation,
         directors=names[:MAXIMUM_LISTED],
         active=",".join(sorted({each.active.node for each in election} - {""}))[:MAXIMUM_NAMES_TEXT],
-        virtual_services=len(world.index.tables_by_group.get(name, ())),
+        virtual_services=len(world.owners(world.index.tables_by_group.get(name))),
         conditions=conditions(found, generation, earlier, now),
         active_since=max((each.active.since for each in election), default=""),
         virtual_routers=tuple(router_status(each) for each in election[:MAXIMUM_LISTED]),

@@ -8,12 +8,12 @@ from msgspec.structs import replace
 from lvs_dr.core.compile import compile_table
 from lvs_dr.core.decisions import Action
 from lvs_dr.core.events import events
-from lvs_dr.core.indexing import Kind
+from lvs_dr.core.indexing import IMPLICIT_GROUP, Kind
 from lvs_dr.core.node import TableException
 from lvs_dr.core.objects import Key, Port, VirtualService
 from lvs_dr.core.own_tables import free_name, names, own_tables, possible_owners
 from lvs_dr.core.reasons import Reason
-from lvs_dr.core.summary import virtual_service_status
+from lvs_dr.core.summary import director_group_status, real_server_status, virtual_service_status
 from tests.unit.core.clusters import D1, D2, S1, S2, agent, converge, down, serving, web_status
 from tests.unit.core.machines import Machine
 from tests.unit.core.worlds import LATER, NOW, VIP, Objects, group, node, real_server, service
@@ -313,6 +313,18 @@ class TestStatus:
         status = web_status(objects, status, LATER)
         assert (status.serving_generation, status.conditions[2].observed_generation) == (2, 2)
         assert status.conditions[2].reason == "Serving"
+
+    def test_real_servers_and_groups_stay_what_they_are(self) -> None:
+        """A RealServer that serves would be called unhealthy, and one VirtualService counted twice."""
+        objects = serving()
+        changed(objects)
+        agents(objects, D1)
+        key = Key("shop", S1)
+        status = real_server_status(objects.world, key, objects.decisions, None, NOW)
+        healthy = next(each for each in status.conditions if each.type == "Healthy")
+        assert healthy.status == "True"
+        objects.put(group("default", node_selector=IMPLICIT_GROUP.node_selector))
+        assert director_group_status(objects.world, "default", None, NOW).virtual_services == 1
 
     def test_another_director_for_another_vip_is_no_takeover(self) -> None:
         """Who reads of a takeover looks for the director that failed."""
