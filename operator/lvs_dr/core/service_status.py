@@ -131,6 +131,8 @@ def _meanwhile(
     if former.action is Action.DELETE and not former.handover.ok:
         text += f"; given up, {service.address} has not come up in {HANDOVER_SECONDS // 60} minutes"
         return subject, well(Reason.GAVE_UP_WAITING, f"{text}: {former.handover.message}")
+    if former.handover.ok:
+        return subject, well(Reason.CHANGING_ADDRESS, f"{text}; {service.address} is served, too: this VIP goes now")
     later = f"{service.address} takes over when it is served, or in {HANDOVER_SECONDS // 60} minutes at the latest"
     return subject, well(Reason.CHANGING_ADDRESS, f"{text}; {later}: {former.handover.message}")
 
