@@ -178,6 +178,7 @@ def keepalived(cluster: Cluster) -> Iterator[Node]:
     if binary is None:
         pytest.skip("needs keepalived: lab/ctl tools --with keepalived")
     node = cluster.nodes["director-1"]
+    cluster.kubectl("annotate", "node", "director-2", "lvs-operator.io/standby=")  # the Active is to be where it runs
     node.put_file("/etc/keepalived.conf", KEEPALIVED)
     pids = ["-p", "/run/keepalived.pid", "-c", "/run/checkers.pid"]
     process = node.spawn(str(binary), "-n", "-l", "-C", "-f", "/etc/keepalived.conf", *pids)
@@ -185,6 +186,7 @@ def keepalived(cluster: Cluster) -> Iterator[Node]:
     yield node
     process.signal(15)
     process.wait(timeout=30)
+    cluster.kubectl("annotate", "node", "director-2", "lvs-operator.io/standby-")
     node.run("rm", "-f", "/run/keepalived-fails")
     assert not any(VIP in line for line in cluster.ipvs(node.name)), "keepalived takes its own away when it ends"
 
@@ -194,7 +196,7 @@ def test_a_live_keepalived_keeps_what_it_owns(cluster: Cluster, keepalived: Node
     theirs = sorted(line for line in cluster.ipvs(keepalived.name) if VIP in line)
     assert len(theirs) == 3, theirs
     cluster.example()
-    assert cluster.active_name() == keepalived.name
+    wait_until(lambda: cluster.active_name() == keepalived.name, within=20)
     wait_until(lambda: problems(cluster, keepalived.name, "ForeignEntry"), within=20)
     assert "192.168.35.29" in json.dumps(problems(cluster, keepalived.name, "ForeignEntry"))
     assert any("192.168.35.29" in line and "-w 5" in line for line in cluster.ipvs(keepalived.name))
