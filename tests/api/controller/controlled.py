@@ -98,16 +98,27 @@ class Controller:
         self.name = name
         self.log_path = directory / f"{name}.log"
         self._port = _free_port()
-        argv = [
+        self._argv = [
             *(sys.executable, "-m", "lvs_dr.controller.main"),
             *(f"--kubeconfig={kubeconfig}", f"--listen=127.0.0.1:{self._port}", f"--log-level={level}"),
         ]
-        environment = os.environ | {
+        self._environment = os.environ | {
             "POD_NAME": name,
             "PYTHONPATH": f"{ROOT / 'operator'}:{os.environ.get('PYTHONPATH', '')}",
         }
+        self.starts = 0
+        self.process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        self.starts += 1
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log)
+            return subprocess.Popen(self._argv, env=self._environment, stdout=log, stderr=log)
+
+    def kept_running(self) -> None:
+        """Start it anew, as a kubelet does, where the API server was away for longer than the Lease lives."""
+        if self.process.poll() is not None:
+            assert "leadership is lost" in self.log().rpartition("elected leader")[2], "it ended for another reason"
+            self.process = self._start()
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask the health server; status 0 when it does not answer."""
