@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
+from lvs_dr.agent.drains import DrainReports
 from lvs_dr.agent.health.prober import Outcome
 from lvs_dr.agent.lastgood import TableVersion
 from lvs_dr.agent.watch import Unreadable
@@ -59,6 +60,7 @@ class Facts(msgspec.Struct, frozen=True):
     repairs: int = 0
     ipvs: IpvsReport | None = None
     sync: SyncReport | None = None
+    draining: DrainReports = {}  # by table
     silent: AbstractSet[ServiceKey] = frozenset()  # firewall-mark services that should see packets and do not
 
 
@@ -79,8 +81,8 @@ class TableReports:
 
 def _same_tables(one: Facts, other: Facts) -> bool:
     return one.tables is other.tables and (
-        (one.programmed, one.refused, one.refusals, one.failures, one.silent)
-        == (other.programmed, other.refused, other.refusals, other.failures, other.silent)
+        (one.programmed, one.refused, one.refusals, one.failures, one.silent, one.draining)
+        == (other.programmed, other.refused, other.refusals, other.failures, other.silent, other.draining)
     )
 
 
@@ -176,7 +178,8 @@ def _table_report(
         return None
     listed, left_out = tuple(about[:MAXIMUM_EXCEPTIONS]), max(0, len(about) - MAXIMUM_EXCEPTIONS)
     version = facts.programmed.get(name, _NOWHERE)
-    return TableReport(name, version.generation, healthy, total, listed, left_out, version.uid)
+    draining = facts.draining.get(name, ())
+    return TableReport(name, version.generation, healthy, total, listed, left_out, version.uid, draining)
 
 
 def _unseen(table: DirectorTableSpec) -> str:

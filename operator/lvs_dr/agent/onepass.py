@@ -12,6 +12,7 @@ from lvs_dr.agent.assigner import Assigner
 from lvs_dr.agent.decider import Decider, Situation, checks, without_removals
 from lvs_dr.agent.desired import DesiredState, Wanted
 from lvs_dr.agent.door import KernelDoor
+from lvs_dr.agent.drains import DrainCounts
 from lvs_dr.agent.drift import Drift
 from lvs_dr.agent.health.prober import Prober
 from lvs_dr.agent.inforce import Force, InForce
@@ -73,6 +74,7 @@ class NodePass:
         self._clock = clock
         self.drift = Drift()
         self.connections = ConnectionCount()
+        self.drains = DrainCounts()
         self.programmed = Programmed()
         self._succession = Succession()
         self._decider = Decider()
@@ -134,7 +136,7 @@ class NodePass:
 
         ARP settings raise no event when they change, nor does the end of a connection that a removal waits for.
         """
-        if self._draining or self._clock() >= self._fitness.due:
+        if self._draining or self.drains.waiting or self._clock() >= self._fitness.due:
             return True
         if not self._sysctls.sysctls:
             return False

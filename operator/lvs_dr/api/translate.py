@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from lvs_dr.api import kinds, models
 from lvs_dr.api.checks import health_check
 from lvs_dr.api.models import DirectorGroupSpec, RealServerSpec, VirtualServiceSpec
+from lvs_dr.api.models.real_server import DRAIN_SECONDS
 from lvs_dr.api.models.selector import LabelSelector
 from lvs_dr.api.models.vrrp import DirectorVrrp
 from lvs_dr.api.translate_sync import sync_settings
@@ -144,6 +145,7 @@ def real_server(body: Body) -> RealServer | Invalid:
         state=spec.state,
         limits=_limits(spec.connection_limits) or ConnectionLimits(),
         check_address=spec.check_address or "",
+        drain_seconds=spec.drain.timeout_seconds if spec.drain is not None else DRAIN_SECONDS,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from lvs_dr.controller import watched
 from lvs_dr.controller.apiclient import Api
+from lvs_dr.controller.drains import Drains
 from lvs_dr.controller.events import Recorder
 from lvs_dr.controller.guard import Guard
 from lvs_dr.controller.handovers import Handovers
@@ -36,6 +37,7 @@ class Parts(NamedTuple):
     statuses: StatusKeeper
     recorder: Recorder
     handovers: Handovers
+    drains: Drains
 
     def loops(self) -> tuple[tuple[str, Callable[[], Coroutine[Any, Any, None]]], ...]:
         """Return what runs for as long as the process leads."""
@@ -45,6 +47,7 @@ class Parts(NamedTuple):
             ("events", self.recorder.run),
             ("prune", self.pruner.run),
             ("handovers", self.handovers.run),
+            ("drains", self.drains.run),
             ("leases", self.polls.run_leases),
             ("namespaces", self.polls.run_namespaces),
             ("cluster", self.polls.run_cluster),
@@ -78,7 +81,7 @@ def assemble(api: Api, elector: Elector, metrics: Metrics, readiness: Readiness,
     readiness.check(lambda: reconciler.problem(clock()))
     _gauges(metrics, store, pending, guard)
     handovers = Handovers(store, reconciler.decisions, intake.dirty, clock)
-    return Parts(guard, intake, polls, pruner, reconciler, statuses, recorder, handovers)
+    return Parts(guard, intake, polls, pruner, reconciler, statuses, recorder, handovers, Drains(store, intake.dirty))
 
 
 def _gauges(metrics: Metrics, store: Store, pending: Pending, guard: Guard) -> None:

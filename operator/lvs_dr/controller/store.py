@@ -58,6 +58,7 @@ class Store:
         self.silent: set[str] = set()
         self.unconfirmed: set[str] = set()
         self.overdue: set[str] = set()
+        self.drain_over: set[Key] = set()
         self.world = World(
             virtual_services=self._objects["VirtualService"],
             real_servers=self._objects["RealServer"],
@@ -71,6 +72,7 @@ class Store:
             index=Index(),
             unconfirmed=self.unconfirmed,
             overdue=self.overdue,
+            drain_over=self.drain_over,
         )
 
     @property

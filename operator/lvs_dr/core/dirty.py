@@ -8,7 +8,16 @@ from lvs_dr.core.decisions import Dirty, TableDecision
 from lvs_dr.core.dirty_set import DirtySet
 from lvs_dr.core.forwarding import same_way
 from lvs_dr.core.indexing import Kind, eligible, selected, selecting
-from lvs_dr.core.objects import DirectorGroup, Invalid, Key, Namespace, Node, RealServer, VirtualService
+from lvs_dr.core.objects import (
+    DirectorGroup,
+    Invalid,
+    Key,
+    Namespace,
+    Node,
+    RealServer,
+    RealServerState,
+    VirtualService,
+)
 from lvs_dr.core.own_tables import own_tables, possible_owners
 from lvs_dr.core.table import TableDestination
 from lvs_dr.core.world import Cluster, TableRecord, World
@@ -48,6 +57,16 @@ def confirmation_changed(world: World, node: str) -> Dirty:
     record = world.lvs_nodes.get(node)
     if record is not None and record.status is not None:
         dirty_node.elected(found, record.status.virtual_routers, (), node)
+    return found.dirty()
+
+
+def drain_over_changed(world: World, key: Key) -> Dirty:
+    """Tell what is affected when the time of a draining RealServer is over, or it does not drain any more."""
+    found = DirtySet(world)
+    found.real_servers.add(key)
+    real_server = world.real_servers.get(key)
+    if real_server is not None:
+        found.services.update(selecting(world, real_server))
     return found.dirty()
 
 
@@ -112,7 +131,11 @@ def _place(real_server: RealServer | Invalid | None) -> object:
     """Return what of a RealServer decides about the VIPs on its node."""
     if not isinstance(real_server, RealServer):
         return real_server
-    return real_server.node_name, real_server.addresses, real_server.meta.labels
+    return real_server.node_name, real_server.addresses, real_server.meta.labels, _drains(real_server)
+
+
+def _drains(real_server: RealServer) -> bool:
+    return real_server.state is RealServerState.DRAIN
 
 
 def _node_of(real_server: RealServer | Invalid | None) -> str:

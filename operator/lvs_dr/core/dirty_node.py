@@ -237,6 +237,7 @@ def _reports(found: DirtySet, before: tuple[TableReport, ...], after: tuple[Tabl
             found.nodes |= backends & world.index.tunnel_nodes.get("", set())
         else:
             changed = {each.real_server for each in set(a.exceptions) ^ set(b.exceptions)} - {""}
+            changed |= {each.real_server for each in set(a.draining) ^ set(b.draining)}
             found.real_servers.update(Key(key.namespace, each) for each in changed)
     if gone:  # which VIP a table was for that is no more, nobody knows
         found.nodes |= leaving(world)

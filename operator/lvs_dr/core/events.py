@@ -21,6 +21,8 @@ def events(before: Status | None, after: Status) -> tuple[EventNote, ...]:
         notes.append(_moved(before, after))
         if notes[1] is None:
             notes.append(_health(before, after))
+    if isinstance(after, RealServerStatus):
+        notes.append(_drained(before, after))
     if isinstance(after, DirectorGroupStatus) and isinstance(before, DirectorGroupStatus):
         notes += _takeovers(before, after)
     return tuple(note for note in notes if note is not None)
@@ -57,6 +59,13 @@ def _transition(before: Status | None, after: Status) -> EventNote | None:
     if old is None or old.status is not TRUE or (accepted is not None and accepted.reason == new.reason):
         return None  # on its way, or said already
     return _note(EventType.WARNING, new)
+
+
+def _drained(before: Status | None, after: RealServerStatus) -> EventNote | None:
+    new = find(after.conditions, "Drained")
+    old = find(before.conditions, "Drained") if before is not None else None
+    done = new is not None and new.status is TRUE and old is not None and old.status is FALSE
+    return _note(EventType.NORMAL, new) if done and new is not None else None
 
 
 def _moved(before: VirtualServiceStatus, after: VirtualServiceStatus) -> EventNote | None:

@@ -39,7 +39,8 @@ def _entered(former: TableRecord, present: TableRecord, members: tuple[Member, .
     missing = {each.real_server for each in former.spec.destinations}
     missing -= {each.real_server for each in present.spec.destinations}
     for member in members:
-        if member.verdict.ok and member.real_server.name in missing:
+        drained = member.verdict.reason is Reason.DRAINED
+        if member.verdict.ok and not drained and member.real_server.name in missing:
             text = member.verdict.message or f"{member.real_server.name} is about to enter"
             return Verdict(False, member.verdict.reason, text)
     return Verdict(True, Reason.IN_SERVICE)

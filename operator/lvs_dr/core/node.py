@@ -6,6 +6,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from lvs_dr.core.addresses import order
+from lvs_dr.core.drain_report import DrainReport
 from lvs_dr.core.objects import Key
 from lvs_dr.core.sync_spec import ConnectionSync, SyncReport
 from lvs_dr.core.table import Address, Feature, Name, TableTunnel
@@ -237,6 +238,10 @@ class TableReport(Struct, frozen=True, rename="camel", omit_defaults=True):
         str,
         Meta(max_length=63, description="metadata.uid of that DirectorTable: a namesake starts at generation 1 again."),
     ] = ""
+    draining: Annotated[
+        tuple[DrainReport, ...],
+        Meta(max_length=MAXIMUM_EXCEPTIONS, description="Real servers that are being taken out, sorted by name."),
+    ] = ()
 
 
 class Problem(Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -66,6 +66,7 @@ class RealServerState(StrEnum):
     """Whether a real server takes new connections."""
 
     IN_SERVICE = "InService"
+    DRAIN = "Drain"
     MAINTENANCE = "Maintenance"
 
 
@@ -177,6 +178,7 @@ class RealServer(Struct, frozen=True):
     state: RealServerState
     limits: ConnectionLimits = ConnectionLimits()
     check_address: str = ""  # "" = it is checked at the address that directors send to
+    drain_seconds: int = 3600  # of state Drain: how long its connections are waited for at most; 0 = without limit
 
 
 class InterfaceChoice(Struct, frozen=True):

@@ -9,6 +9,7 @@ from lvs_dr.core.active import active_for
 from lvs_dr.core.conditions import Finding, conditions, is_true, reason_of, unknown, well, wrong
 from lvs_dr.core.decisions import Member, TableDecision
 from lvs_dr.core.directors import listed
+from lvs_dr.core.drain_status import drained
 from lvs_dr.core.forwarding import carries
 from lvs_dr.core.indexing import selecting
 from lvs_dr.core.node import LVSNodeStatus
@@ -41,12 +42,20 @@ def real_server_status(
     earlier = previous.conditions if previous is not None else ()
     accepted = _accepted(real_server, parts)
     configured = _configured(world, real_server, parts)
+    out = drained(world, real_server, earlier, now)
     healthy = _healthy(world, key, services, earlier)
-    ready = _ready(real_server, services, (("Accepted", accepted), ("Configured", configured)), healthy)
+    ready = _ready(real_server, services, (("Accepted", accepted), ("Configured", configured)), healthy, out)
     addresses = sorted({part.member.address for part in parts} - {""})
     if not addresses and isinstance(real_server, RealServer):
         addresses = list(real_server.addresses)
-    found = (("Accepted", accepted), ("Configured", configured), ("Healthy", healthy), ("Ready", ready))
+    found: tuple[tuple[str, Finding], ...] = (
+        ("Accepted", accepted),
+        ("Configured", configured),
+        ("Healthy", healthy),
+        ("Ready", ready),
+    )
+    if out is not None:
+        found = (*found, ("Drained", out))
     return RealServerStatus(
         observed_generation=generation,
         address=",".join(addresses[:2]),
@@ -95,7 +104,14 @@ def _configured(world: World, real_server: RealServer | Invalid, parts: list[Par
     if node in world.silent:
         text = f"the lvs-agent on {node} does not report: check the node and the DaemonSet's pod there"
         return unknown(Reason.AGENT_SILENT, text)
-    return _on_node(record, [part for part in parts if part.member.verdict.ok])
+    return _set_up(record, [part for part in parts if part.member.verdict.ok])
+
+
+def _set_up(record: NodeRecord, parts: list[Part]) -> Finding:
+    staying = [part for part in parts if part.member.verdict.reason is not Reason.DRAINED]
+    if parts and not staying:
+        return unknown(Reason.DRAINED, f"nothing is needed on node {record.name} any more: spec.state is Drain")
+    return _on_node(record, staying)
 
 
 def _on_node(record: NodeRecord, parts: list[Part]) -> Finding:  # noqa: PLR0911 - in order, the first finding counts
@@ -178,11 +194,12 @@ def _health_in(world: World, key: Key, table: TableRecord, *, was_healthy: bool)
     return unknown(Reason.CHECKING, f"director {active.node} has not reported on it in {table.key} yet")
 
 
-def _ready(
+def _ready(  # noqa: PLR0911 - in order, the first finding counts
     real_server: RealServer | Invalid,
     services: list[Key],
     first: tuple[tuple[str, Finding], ...],
     healthy: Finding,
+    out: Finding | None,
 ) -> Finding:
     for type_, finding in first:
         if type_ == "Accepted" and not finding.ok:
@@ -192,6 +209,8 @@ def _ready(
         return wrong(Reason.NOT_SELECTED, text)
     if isinstance(real_server, RealServer) and real_server.state is RealServerState.MAINTENANCE:
         return wrong(Reason.MAINTENANCE, "it takes no new connections: spec.state is Maintenance")
+    if out is not None:
+        return wrong(out.reason, f"it takes no new connections: spec.state is Drain; {out.message}")
     for _, finding in first:
         if not finding.ok:
             return finding

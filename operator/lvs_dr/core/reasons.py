@@ -82,4 +82,6 @@ class Reason(StrEnum):
     CHECK_BROKEN = "CheckBroken"
     NO_HEALTHY_REAL_SERVER = "NoHealthyRealServer"
     MAINTENANCE = "Maintenance"
+    DRAINING = "Draining"
+    DRAINED = "Drained"
     NOT_SELECTED = "NotSelected"

@@ -12,6 +12,7 @@ from lvs_dr.core.addresses import Subnet, version
 from lvs_dr.core.claims import namespace_allowed
 from lvs_dr.core.decisions import Member, Verdict
 from lvs_dr.core.directors import directors, interface_subnets, listed, usable_group
+from lvs_dr.core.drain import progress
 from lvs_dr.core.forwarding import carries, exclude, method, same_way, tunnel_end
 from lvs_dr.core.objects import (
     ForwardingMethod,
@@ -44,6 +45,7 @@ class Context(NamedTuple):
     on_link: tuple[Subnet, ...]  # of the directors' interfaces; () = not known
     namespace_allowed: bool
     ready: Verdict  # whether destinations on nodes may enter at all
+    record: TableRecord | None  # the table as it is
 
 
 class Judged(NamedTuple):
@@ -58,6 +60,14 @@ class Judged(NamedTuple):
 _ABSENT = Verdict(False, Reason.WAITING_FOR_DIRECTOR, "the DirectorTable is about to be written")
 _IN_SERVICE = Verdict(True, Reason.IN_SERVICE)
 _MAINTENANCE = Verdict(True, Reason.MAINTENANCE, "it takes no new connections: spec.state is Maintenance")
+_DRAINING = Verdict(True, Reason.DRAINING, "it takes no new connections, those it has live on: spec.state is Drain")
+_DRAINED = Verdict(True, Reason.DRAINED, "it is taken out: spec.state is Drain")
+_VERDICTS = {
+    RealServerState.IN_SERVICE: _IN_SERVICE,
+    RealServerState.MAINTENANCE: _MAINTENANCE,
+    RealServerState.DRAIN: _DRAINING,
+}
+_ENTERED = frozenset(each.reason for each in _VERDICTS.values())
 
 
 def context(world: World, service: VirtualService, address: str, group: str, record: TableRecord | None) -> Context:
@@ -80,6 +90,7 @@ def context(world: World, service: VirtualService, address: str, group: str, rec
         on_link=tuple(sorted({each for name in directors(world, group) for each in interface_subnets(world, name)})),
         namespace_allowed=namespace_allowed(world, usable_group(world, group), namespace),
         ready=unlisted(world, record) if record is not None else _ABSENT,
+        record=record,
     )
 
 
@@ -91,6 +102,8 @@ def judge(ctx: Context, key: Key) -> Judged:
         known = ctx.known.get(key.name)
         verdict = Verdict(False, Reason.INVALID, real_server.message)
         return Judged(Member(key, known.address if known else "", known.node if known else "", verdict), known)
+    if real_server.state is RealServerState.DRAIN and _drained(ctx, key, real_server.node_name):
+        return Judged(Member(key, "", real_server.node_name, _DRAINED))
     return _judge(ctx, key, real_server, ctx.known.get(key.name))
 
 
@@ -123,9 +136,17 @@ def _judge(ctx: Context, key: Key, real_server: RealServer, known: TableDestinat
     return Judged(member, kept, goal=goal)
 
 
+def _drained(ctx: Context, key: Key, node: str) -> bool:
+    """Tell whether a draining real server is out of the table, or may leave it: nobody is left, or its time is over."""
+    known = ctx.known.get(key.name)
+    if known is None or known.node != node or ctx.record is None or key in ctx.world.drain_over:
+        return True
+    return progress(ctx.world, ctx.record, key.name).done
+
+
 def entered(member: Member) -> bool:
     """Tell whether the real server is a destination by its own merit (one that is refused may still be kept)."""
-    return member.verdict.ok and member.verdict.reason in (Reason.IN_SERVICE, Reason.MAINTENANCE)
+    return member.verdict.ok and member.verdict.reason in _ENTERED
 
 
 def _may_be_there(ctx: Context, goal: TableDestination) -> bool:
@@ -148,8 +169,7 @@ def _may_be_there(ctx: Context, goal: TableDestination) -> bool:
 
 
 def _entered(key: Key, real_server: RealServer, entry: TableDestination) -> Judged:
-    serving = real_server.state is RealServerState.IN_SERVICE
-    verdict = _IN_SERVICE if serving else _MAINTENANCE
+    verdict = _VERDICTS[real_server.state]
     return Judged(Member(key, entry.address, entry.node, verdict, entry.forwarding, entry.tunnel), entry, goal=entry)
 
 
@@ -177,6 +197,7 @@ def _destination(ctx: Context, real_server: RealServer, known: TableDestination 
         upper=limits.upper,
         lower=limits.lower,
         check_address=real_server.check_address,
+        draining=real_server.state is RealServerState.DRAIN,
     )
 
 

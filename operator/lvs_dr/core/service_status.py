@@ -280,8 +280,8 @@ def _ailing(subject: Subject, active: View) -> str:
             found.append(_detail(name, unwell[name].reason, unwell[name].message))
         elif not entered(member):
             found.append(_detail(name, member.verdict.reason.value, member.verdict.message))
-        elif member.verdict.reason is Reason.MAINTENANCE:
-            found.append(f"{name} (Maintenance)")
+        elif member.verdict.reason in (Reason.MAINTENANCE, Reason.DRAINING):
+            found.append(f"{name} ({member.verdict.reason})")
     return listed(found, NAMED)
 
 

@@ -82,6 +82,9 @@ class TableDestination(Struct, frozen=True, rename="camel", omit_defaults=True):
     check_address: Annotated[
         str, Meta(max_length=45, description="Address that is checked in its place; empty: its own.")
     ] = ""
+    draining: Annotated[
+        bool, Meta(description="It is being taken out: directors tell how many connections it still has.")
+    ] = False
 
     @property
     def checked_at(self) -> str:

@@ -62,6 +62,7 @@ class World(Struct, frozen=True):
     cluster: Cluster
     index: Index  # kept up by `core.indexing.reindex`, which the store calls after every change
     unconfirmed: AbstractSet[str] = frozenset()  # said to be Active before another did so, and not heard of since
+    drain_over: AbstractSet[Key] = frozenset()  # RealServers in state Drain whose time is over
     overdue: AbstractSet[str] = frozenset()  # uids of tables that took too long to take over from the VIP before
 
     def lvs_node(self, name: str) -> NodeRecord | None:

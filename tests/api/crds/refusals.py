@@ -627,10 +627,16 @@ REAL_SERVERS = [
     ),
     _server("weight-negative", _range("spec.weight", -1, "greater than or equal to 0"), nodeName="node-1", weight=-1),
     _server(
-        "state-of-later",
-        _unsupported("spec.state", "Drain", ["InService", "Maintenance"]),
+        "drain-negative",
+        _range("spec.drain.timeoutSeconds", -1, "greater than or equal to 0"),
         nodeName="node-1",
-        state="Drain",
+        drain={"timeoutSeconds": -1},
+    ),
+    _server(
+        "state-of-later",
+        _unsupported("spec.state", "Quiesce", ["InService", "Drain", "Maintenance"]),
+        nodeName="node-1",
+        state="Quiesce",
     ),
     Refusal(
         kinds.REAL_SERVER, "bad-node-name", {"nodeName": "Node_1"}, f'spec.nodeName: {INVALID}"Node_1": {BAD_NAME}',

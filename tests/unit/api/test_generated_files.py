@@ -150,6 +150,7 @@ def test_exactly_the_fields_of_this_version() -> None:
     service |= {f"persistence.{name}" for name in ("timeoutSeconds", "prefixLength", "engine")}
     tunnel = {f"tunnel.{name}" for name in ("type", "port", "checksum")}
     limits = {"connectionLimits", "connectionLimits.upper", "connectionLimits.lower"}
+    drain = {"drain", "drain.timeoutSeconds"}
     override = {"name", "weight", "forwardingMethod", "tunnel", *tunnel, *limits}
     overrides = {"realServers.overrides", "realServers.overrides[]"}
     overrides |= {f"realServers.overrides[].{name}" for name in override}
@@ -164,7 +165,7 @@ def test_exactly_the_fields_of_this_version() -> None:
     settings |= {"connectionSync", *(f"connectionSync.{name}" for name in sync)}
     assert fields == {
         kinds.VIRTUAL_SERVICE: service | check | port | tunnel | overrides | {"healthCheck", "onFailure"},
-        kinds.REAL_SERVER: {"nodeName", "addresses", "addresses[]", "weight", "state", "checkAddress"} | limits,
+        kinds.REAL_SERVER: {"nodeName", "addresses", "addresses[]", "weight", "state", "checkAddress"} | drain | limits,
         kinds.DIRECTOR_GROUP: addresses
         | settings
         | vrrp

@@ -284,6 +284,10 @@ def test_real_servers() -> None:
     assert isinstance(outside, RealServer)
     assert (outside.node_name, outside.addresses) == ("", ("192.0.2.9", "2001:db8::1"))
     assert outside.state is RealServerState.MAINTENANCE
+    draining = translate.real_server(body({"nodeName": "storage-1", "state": "Drain", "drain": {"timeoutSeconds": 0}}))
+    assert isinstance(draining, RealServer)
+    assert (node.drain_seconds, draining.drain_seconds) == (3600, 0)
+    assert draining.state is RealServerState.DRAIN
 
 
 def test_director_groups() -> None:

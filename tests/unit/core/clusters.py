@@ -5,6 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from lvs_dr.core.addresses import version
+from lvs_dr.core.drain_report import DrainReport
 from lvs_dr.core.node import DirectorRole, TableException, TableReport, VirtualRouterReport, table_key
 from lvs_dr.core.status import VirtualServiceStatus
 from lvs_dr.core.summary import virtual_service_status
@@ -58,6 +59,12 @@ def agent(objects: Objects, name: str, **exceptions: tuple[TableException, ...])
                 healthy=total - len(unwell),
                 total=total,
                 exceptions=unwell,
+                draining=tuple(
+                    DrainReport(each.real_server, left, idle=not left)
+                    for each in known.spec.destinations
+                    if each.draining
+                    for left in (objects.left.get((name, each.real_server), 0),)
+                ),
             )
         )
     routers = elect(objects, name, role)

@@ -114,6 +114,8 @@ class Objects:
         self.silent: set[str] = set()
         self.unconfirmed: set[str] = set()
         self.overdue: set[str] = set()
+        self.drain_over: set[Key] = set()
+        self.left: dict[tuple[str, str], int] = {}  # (director, draining real server) -> live connections
         self.decisions: dict[Key, TableDecision] = {}
         self.services: set[Key] = set()
         self.nodes: set[str] = set()
@@ -131,6 +133,7 @@ class Objects:
             index=Index(),
             unconfirmed=self.unconfirmed,
             overdue=self.overdue,
+            drain_over=self.drain_over,
         )
         self.put(*given)
 

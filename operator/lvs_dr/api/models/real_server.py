@@ -17,11 +17,28 @@ KIND_DESCRIPTION = (
     " of the machine does that. The service must listen on the VIP, or on all addresses."
 )
 
+DRAIN_SECONDS = 3600
+
 NO_MACHINE = (
     "a RealServer needs nodeName (a node of this cluster), or addresses (a machine outside, which its owner sets up),"
     " or both"
 )
 TWO_OF_A_FAMILY = "at most one IPv4 and one IPv6 address: make one RealServer per machine"
+
+
+class Drain(ApiModel):
+    """How long a real server that is being taken out keeps its connections."""
+
+    timeout_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=2592000,
+            description="Seconds for which its connections are waited for at most, from the moment it was first seen"
+            " draining; then it is taken out, and those that are left break after quiesceSeconds of their"
+            " VirtualService. 0: without limit. Default: 3600.",
+        ),
+    ] = DRAIN_SECONDS
 
 
 class RealServerSpec(ApiModel):
@@ -68,11 +85,15 @@ class RealServerSpec(ApiModel):
     state: Annotated[
         RealServerState,
         Field(
-            description="InService: takes connections. Maintenance: no new connections, those it has live on."
-            " Default: InService."
+            description="InService: takes connections. Drain: no new connections; it is taken out of IPVS, and the VIPs"
+            " off its node's lo, once the last one has ended (condition Drained) or drain.timeoutSeconds are over."
+            " Maintenance: no new connections, those it has live on, and it stays where it is. Default: InService."
         ),
     ] = RealServerState.IN_SERVICE
-
+    drain: Annotated[
+        Drain | None,
+        Field(description="How state Drain goes. Default: {timeoutSeconds: 3600}."),
+    ] = None
     connection_limits: Annotated[
         ConnectionLimits | None,
         Field(description="When it counts as full and gets no new connections. Default: never."),

@@ -1,0 +1,109 @@
+"""What a director tells of real servers that are being taken out: the truth, in time, and sparingly."""
+
+from lvs_dr.agent.drains import DrainCounts
+from lvs_dr.core.destinations import Destinations
+from lvs_dr.core.drain_report import DrainReport
+from lvs_dr.core.kernel import DestinationConfig, DestinationKey, KernelState, ServiceKey
+from lvs_dr.core.objects import OnFailure, Protocol
+from lvs_dr.core.table import DirectorTableSpec, TableDestination, TablePort
+from tests.unit.agent.bench import DIRECTOR, TABLE, VIP, Bench
+
+HTTP, HTTPS = ServiceKey(VIP, 80, 6), ServiceKey(VIP, 443, 6)
+RIP = "192.0.2.12"
+NAME = "web/webdav"
+
+
+def tables(*, draining: bool = True) -> dict[str, DirectorTableSpec]:
+    """Return one table of two ports, whose second real server drains."""
+    return {
+        NAME: DirectorTableSpec(
+            director_group="default",
+            service_generation=1,
+            address=VIP,
+            ports=(TablePort(80, Protocol.TCP), TablePort(443, Protocol.TCP)),
+            scheduler="wlc",
+            on_failure=OnFailure.REMOVE,
+            destinations=(
+                TableDestination("storage-1", "192.0.2.11", 100),
+                TableDestination("storage-2", RIP, 0, draining=draining),
+            ),
+        )
+    }
+
+
+def kernel(http: int, https: int = 0, *, weight: int = 0) -> KernelState:
+    """Return a kernel with so many connections to it."""
+    keys = {DestinationKey(HTTP, RIP, 80): http, DestinationKey(HTTPS, RIP, 443): https}
+    return KernelState(
+        destinations=Destinations.of((key, DestinationConfig(weight)) for key in keys),
+        connections=Destinations.of(keys.items()),
+    )
+
+
+def test_all_ports_count_and_idle_takes_its_second() -> None:
+    """A connection whose handshake is on its way is not counted yet, and would be cut."""
+    counts, given = DrainCounts(), tables()
+    assert counts.follow(given, kernel(2, 3), 0.0) == {NAME: (DrainReport("storage-2", 5),)}
+    assert counts.follow(given, kernel(0), 10.0) == {NAME: (DrainReport("storage-2"),)}
+    assert counts.waiting
+    assert counts.follow(given, kernel(0, 1), 10.5) == {NAME: (DrainReport("storage-2", 1),)}
+    assert counts.follow(given, kernel(0), 11.0) == {NAME: (DrainReport("storage-2"),)}
+    assert counts.follow(given, kernel(0), 11.9) == {NAME: (DrainReport("storage-2"),)}
+    assert counts.follow(given, kernel(0), 12.0) == {NAME: (DrainReport("storage-2", idle=True),)}
+    assert not counts.waiting
+
+
+def test_one_that_still_gets_connections_is_not_idle() -> None:
+    """It would leave before its weight is 0 in the kernel."""
+    counts, given = DrainCounts(), tables()
+    assert counts.follow(given, kernel(0, weight=100), 0.0) == {NAME: (DrainReport("storage-2"),)}
+    assert counts.follow(given, kernel(0, weight=100), 9.0) == {NAME: (DrainReport("storage-2"),)}
+    assert counts.follow(given, kernel(0), 10.0) == {NAME: (DrainReport("storage-2"),)}
+    assert counts.follow(given, kernel(0), 11.0) == {NAME: (DrainReport("storage-2", idle=True),)}
+
+
+def test_a_director_without_the_services_has_nothing_of_it() -> None:
+    """A Backup that is a real server of the VIP itself has no services: it must not hold the drain up."""
+    counts, given = DrainCounts(), tables()
+    counts.follow(given, KernelState(), 0.0)
+    assert counts.follow(given, KernelState(), 1.0) == {NAME: (DrainReport("storage-2", idle=True),)}
+
+
+def test_a_large_number_is_told_when_it_has_changed() -> None:
+    """Each report is a write: a busy server would cause one a second."""
+    counts, given = DrainCounts(), tables()
+
+    def told(number: int) -> int:
+        (report,) = counts.follow(given, kernel(number), 0.0)[NAME]
+        return report.connections
+
+    assert [told(number) for number in (1000, 990, 951, 949, 940, 19, 18, 1, 0)] == [
+        1000, 1000, 1000, 949, 949, 19, 18, 1, 0,
+    ]  # fmt: skip
+
+
+def test_nothing_is_told_of_others() -> None:
+    """Weight 0 alone is no drain: counting it would cost every second for ever."""
+    counts = DrainCounts()
+    assert counts.follow(tables(draining=False), kernel(3), 0.0) == {}
+    assert not counts.waiting
+
+
+async def test_a_drain_from_the_table_to_the_report(bench: Bench) -> None:
+    """The whole agent: weight 0, the count, and the end of the last connection, which no event tells."""
+    one, two = TABLE["destinations"]
+    async with bench.running(resync=60.0, poll=0.05):
+        await bench.node(DIRECTOR)
+        await bench.table()
+        await bench.until(lambda: len(bench.destinations()) == 2)
+        key = DestinationKey(HTTP, RIP, 80)
+        bench.kernel.connections[key] = 2
+        await bench.table(destinations=[one, two | {"weight": 0, "draining": True}])
+        told = await bench.api.status_where(lambda status: status["tables"][0].get("draining"))
+        assert told["tables"][0]["draining"] == [{"realServer": "storage-2", "connections": 2}]
+        assert bench.destinations() == {"192.0.2.11": 100, RIP: 0}
+        bench.kernel.connections[key] = 0
+        told = await bench.api.status_where(
+            lambda status: status["tables"][0]["draining"] == [{"realServer": "storage-2", "idle": True}]
+        )
+        assert told["tables"][0]["generation"] == 2
