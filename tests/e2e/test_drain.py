@@ -14,7 +14,7 @@ LONG = 40
 @pytest.fixture
 def holder(cluster: Cluster) -> Iterator[Holder]:
     """Long connections of the client."""
-    held = Holder(cluster.lab.client)
+    held = Holder(cluster.nodes["client-1"])
     yield held
     held.end()
 
