@@ -61,6 +61,7 @@ class Facts(msgspec.Struct, frozen=True):
     ipvs: IpvsReport | None = None
     sync: SyncReport | None = None
     draining: DrainReports = {}  # by table
+    panic: AbstractSet[ServiceKey] = frozenset()  # services in which failed real servers serve
     silent: AbstractSet[ServiceKey] = frozenset()  # firewall-mark services that should see packets and do not
 
 
@@ -81,8 +82,8 @@ class TableReports:
 
 def _same_tables(one: Facts, other: Facts) -> bool:
     return one.tables is other.tables and (
-        (one.programmed, one.refused, one.refusals, one.failures, one.silent, one.draining)
-        == (other.programmed, other.refused, other.refusals, other.failures, other.silent, other.draining)
+        (one.programmed, one.refused, one.refusals, one.failures, one.silent, one.draining, one.panic)
+        == (other.programmed, other.refused, other.refusals, other.failures, other.silent, other.draining, other.panic)
     )
 
 
@@ -169,6 +170,8 @@ def _table_report(
         about += _failed_entries(table, by_service) if by_service else ()
         if facts.silent and table.firewall_mark and facts.silent & services_of(table):
             about.append(TableException(Reason.MARK_NOT_SEEN, _unseen(table)))
+        if facts.panic and (panicking := [one.text for one in served(table) if one.service in facts.panic]):
+            about.append(TableException(Reason.PANIC, cut(_panic(table, panicking))))
         poor = list(_not_well(table, outcomes))
         about += poor
         total = len(table.destinations)
@@ -180,6 +183,13 @@ def _table_report(
     version = facts.programmed.get(name, _NOWHERE)
     draining = facts.draining.get(name, ())
     return TableReport(name, version.generation, healthy, total, listed, left_out, version.uid, draining)
+
+
+def _panic(table: DirectorTableSpec, services: Sequence[str]) -> str:
+    return (
+        f"fewer than {table.panic_threshold_percent}% of the real servers are healthy on {', '.join(services)}: "
+        "connections go to all of them, also to those that failed their check"
+    )
 
 
 def _unseen(table: DirectorTableSpec) -> str:

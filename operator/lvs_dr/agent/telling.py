@@ -80,6 +80,7 @@ def facts(
         problems=problems,
         ipvs=ipvs,
         sync=sync,
+        panic=seen.goal.panic,
         draining=node_pass.drains.follow(force.tables if force is not None else {}, seen.actual, now),
         # Only who holds the VIP sees its packets.
         silent=frozenset(key for key in seen.actual.silent_marks if _address(key, seen) in held),

@@ -21,6 +21,7 @@ from lvs_dr.core.table import (
     FEATURE_FIREWALL_MARK,
     FEATURE_FORWARDING,
     FEATURE_HEALTH_CHECKS,
+    FEATURE_PANIC,
     FEATURE_SERVICE_OPTIONS,
 )
 
@@ -38,6 +39,7 @@ KNOWN_FEATURES: frozenset[str] = frozenset(  # what `requires` may name
         FEATURE_ANY_PORT,
         FEATURE_SERVICE_OPTIONS,
         FEATURE_HEALTH_CHECKS,
+        FEATURE_PANIC,
         FEATURE_IPVS_SETTINGS,
         FEATURE_TUNNELS,
         FEATURE_VRRP,

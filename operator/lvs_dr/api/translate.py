@@ -38,6 +38,7 @@ from lvs_dr.core.objects import (
     Persistence,
     Port,
     Protocol,
+    Quorum,
     RealServer,
     Requirement,
     Selector,
@@ -93,6 +94,8 @@ def virtual_service(body: Body) -> VirtualService | Invalid:
         tunnel=_tunnel(spec.tunnel),
         overrides=tuple(_override(each) for each in sorted(spec.real_servers.overrides, key=lambda each: each.name)),
         quiesce_seconds=spec.quiesce_seconds,
+        quorum=Quorum() if spec.quorum is None else Quorum(spec.quorum.minimum_healthy, spec.quorum.hysteresis),
+        panic_threshold_percent=spec.panic_threshold_percent or 0,
     )
 
 

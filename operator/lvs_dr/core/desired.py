@@ -56,7 +56,8 @@ class Desired(Struct, frozen=True):
 
     `uncertain` destinations have no check result yet, or are about to enter their table: where they are they stay,
     where not they are not added. Those of them that wait for their first check are `awaited`.
-    `failed` ones are taken out at once, without the wait for live connections. VIPs in `left_alone` keep the
+    `failed` ones are taken out at once, without the wait for live connections; not so in services in
+    `panic`, where failed ones serve like others. VIPs in `left_alone` keep the
     IPVS entries they have. `notes` tell the VIP of each service, and how long its destinations may drain. With
     `writable` false nothing at all is changed.
     """
@@ -68,6 +69,7 @@ class Desired(Struct, frozen=True):
     uncertain: DestinationSet = NO_DESTINATIONS
     awaited: DestinationSet = NO_DESTINATIONS
     failed: DestinationSet = NO_DESTINATIONS
+    panic: frozenset[ServiceKey] = frozenset()
     addresses: Mapping[AddressKey, AddressConfig] = {}
     routes: frozenset[RouteKey] = frozenset()
     sysctls: Mapping[SysctlKey, SysctlRule] = {}
@@ -126,6 +128,7 @@ def desired(
         uncertain=DestinationSet(builder.uncertain),
         awaited=DestinationSet(builder.awaited),
         failed=DestinationSet(builder.failed),
+        panic=frozenset(builder.panic),
         addresses={AddressKey(LOOPBACK, address): loopback_config(address) for address in backend},
         routes=frozenset(RouteKey(address) for address in backend),
         sysctls={**_arp_rules(backend), **shared.sysctls},
@@ -203,6 +206,7 @@ class _Tables:
         self.uncertain: dict[ServiceKey, frozenset[Place]] = {}
         self.awaited: dict[ServiceKey, frozenset[Place]] = {}
         self.failed: dict[ServiceKey, frozenset[Place]] = {}
+        self.panic: set[ServiceKey] = set()
         self.left_alone: set[str] = set()
         self.mixed = ""  # a table with real servers of the other address family
 
@@ -237,7 +241,7 @@ class _Tables:
                 reason = Reason.MARK_CLAIMED if key.mark else Reason.PORT_CLAIMED
                 message = f"{table.address} {one.text} belongs to {owner}"
                 refusals.append(Refusal(reason, message, table.address, name))
-            entries = table_entries(table, free, self._health)
+            entries = table_entries(table, free, self._health, entries.panic)
         self._owner.update(claimed)
         self.services.update(entries.services)
         self.destinations.update(entries.destinations)
@@ -245,6 +249,7 @@ class _Tables:
         self.uncertain.update(entries.uncertain)
         self.awaited.update(entries.awaited)
         self.failed.update(entries.failed)
+        self.panic |= entries.panic
         if entries.mixed:
             self.mixed = self.mixed or name
         return refusals

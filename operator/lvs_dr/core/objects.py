@@ -147,6 +147,13 @@ class Override(Struct, frozen=True):
     limits: ConnectionLimits | None = None
 
 
+class Quorum(Struct, frozen=True):
+    """Below `minimum` healthy real servers a service is not ready, until `minimum` + `hysteresis` are healthy again."""
+
+    minimum: int = 1
+    hysteresis: int = 0
+
+
 class VirtualService(Struct, frozen=True):
     """A VIP with ports (or a firewall mark), balanced over the selected real servers."""
 
@@ -166,6 +173,8 @@ class VirtualService(Struct, frozen=True):
     tunnel: Tunnel | None = None  # for Tunnel; None = IPIP
     overrides: tuple[Override, ...] = ()  # sorted by name
     quiesce_seconds: int = 60  # how long a destination that leaves is quiesced for its live connections at most
+    quorum: Quorum = Quorum()
+    panic_threshold_percent: int = 0  # with fewer healthy, directors send to all; 0 = never
 
 
 class RealServer(Struct, frozen=True):

@@ -81,6 +81,8 @@ class Reason(StrEnum):
     CHECK_FAILED = "CheckFailed"
     CHECK_BROKEN = "CheckBroken"
     NO_HEALTHY_REAL_SERVER = "NoHealthyRealServer"
+    QUORUM_LOST = "QuorumLost"
+    PANIC = "Panic"
     MAINTENANCE = "Maintenance"
     DRAINING = "Draining"
     DRAINED = "Drained"

@@ -9,8 +9,9 @@ from lvs_dr.core.conditions import Finding, conditions, is_true, reason_of, unkn
 from lvs_dr.core.decisions import Action, TableDecision, Verdict
 from lvs_dr.core.directors import listed
 from lvs_dr.core.handover import HANDOVER_SECONDS
-from lvs_dr.core.objects import Invalid, Key, VirtualService
+from lvs_dr.core.objects import Invalid, Key, Quorum, VirtualService
 from lvs_dr.core.own_tables import strays
+from lvs_dr.core.quorum import need
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.resolve import entered
 from lvs_dr.core.service_aspects import aspects
@@ -264,9 +265,15 @@ def _balance(subject: Subject, active: View) -> Finding:
         text += f"; not {ailing}"
     if unsure := _serving_unchecked(subject, active):
         text += f"; unsure of {unsure}"
+    if active.panic:
+        text += f"; director {active.director}: {active.panic}"
+    quorum = subject.service.quorum if isinstance(subject.service, VirtualService) else Quorum()
+    needed = need(quorum, total, subject.previous)
     if healthy == 0:
         return wrong(Reason.NO_HEALTHY_REAL_SERVER, text)
-    return well(Reason.SERVING, text + _dissent(subject, healthy))
+    if healthy < needed.servers:
+        return wrong(Reason.QUORUM_LOST, f"{text}; {needed.text}")
+    return well(Reason.PANIC if active.panic else Reason.SERVING, text + _dissent(subject, healthy))
 
 
 def _ailing(subject: Subject, active: View) -> str:

@@ -25,6 +25,7 @@ FEATURE_FORWARDING = "forwarding-methods"  # destinations name a forwarding meth
 FEATURE_FIREWALL_MARK = "firewall-mark"
 FEATURE_ANY_PORT = "any-port"
 FEATURE_SERVICE_OPTIONS = "service-options"  # flags, persistence, one-packet, limits, target ports, check ports
+FEATURE_PANIC = "panic-threshold"
 FEATURE_HEALTH_CHECKS = "health-checks"  # other checks than a TCP connect, and other settings of it than its port
 
 
@@ -135,6 +136,15 @@ class DirectorTableSpec(Struct, frozen=True, rename="camel", omit_defaults=True)
         int,
         Meta(ge=0, le=86400, description="Seconds a destination that leaves is quiesced for its connections at most."),
     ] = 60
+    panic_threshold_percent: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="With a smaller share of healthy destinations than this, directors send to all of them; 0: "
+            "never.",
+        ),
+    ] = 0
     virtual_router_id: Annotated[
         int,
         Meta(

@@ -5,6 +5,7 @@ others ask for is the same objects as before.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import repeat
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from lvs_dr.core.ipvs_table import Served, destination_config, served, service_c
 from lvs_dr.core.kernel import DestinationConfig, ServiceConfig, ServiceKey
 from lvs_dr.core.ledger import ServiceNote
 from lvs_dr.core.objects import OnFailure
+from lvs_dr.core.panic import panics
 from lvs_dr.core.table import DirectorTableSpec, TableDestination
 
 
@@ -23,6 +25,7 @@ class TableEntries(Struct, frozen=True):
     """What one table asks for: the fields of `Desired`, by service.
 
     `checked`: addresses whose health counts. `mixed`: some real servers are of the other address family than the VIP.
+    `panic`: services in which failed real servers get connections all the same (`core.panic`).
     """
 
     services: dict[ServiceKey, ServiceConfig]
@@ -33,25 +36,34 @@ class TableEntries(Struct, frozen=True):
     failed: dict[ServiceKey, frozenset[Place]]
     checked: frozenset[str]
     mixed: bool = False
+    panic: frozenset[ServiceKey] = frozenset()
 
 
-def table_entries(table: DirectorTableSpec, services: Iterable[Served], health: HealthView) -> TableEntries:
-    """Return what a table asks for with the given ones of its services."""
+def table_entries(
+    table: DirectorTableSpec,
+    services: Iterable[Served],
+    health: HealthView,
+    panic: AbstractSet[ServiceKey] = frozenset(),
+) -> TableEntries:
+    """Return what a table asks for with the given ones of its services; `panic`: of those that panic already."""
+    services = tuple(services)
     config, note = service_config(table), ServiceNote(table.address, table.quiesce_seconds)
     keys = [one.service for one in services]
     check = table.health_check
     checked = (entry.checked_at for entry in (*table.destinations, *table.pending)) if check is not None else ()
     mixed = any((":" in entry.address) != (":" in table.address) for entry in (*table.destinations, *table.pending))
     wanted, notes = dict.fromkeys(keys, config), dict.fromkeys(keys, note)
-    found = TableEntries(wanted, {}, notes, {}, {}, {}, frozenset(checked), mixed)
+    panicking = frozenset(one.service for one in services if _panics(table, one, health, panic))
+    found = TableEntries(wanted, {}, notes, {}, {}, {}, frozenset(checked), mixed, panicking)
     configs = [destination_config(entry) for entry in table.destinations]
     pending = [destination_config(entry) for entry in table.pending]
     for one in services:
-        group = _group(table, one, _asked(one, table.destinations, configs), health)
+        all_in = one.service in panicking
+        group = _group(table, one, _asked(one, table.destinations, configs), health, all_in=all_in)
         awaited = frozenset(group.waiting)
         uncertain = awaited
         if pending:
-            entering = _group(table, one, _asked(one, table.pending, pending), health)
+            entering = _group(table, one, _asked(one, table.pending, pending), health, all_in=False)
             group.wanted.update(entering.wanted)
             group.failed.extend(entering.failed)
             uncertain = awaited.union(entering.wanted)
@@ -84,15 +96,27 @@ class _Group(NamedTuple):
     failed: list[Place]
 
 
-def _group(table: DirectorTableSpec, one: Served, entries: Iterable[_Asked], health: HealthView) -> _Group:
-    """Return destinations as healthy as they are."""
+def _panics(table: DirectorTableSpec, one: Served, health: HealthView, panic: AbstractSet[ServiceKey]) -> bool:
+    check, threshold = table.health_check, table.panic_threshold_percent
+    if not threshold or check is None or one.check_port is None:
+        return False
+    port = one.check_port
+    serving = (entry.checked_at for entry in table.destinations if entry.weight > 0)
+    verdicts = [health.get(CheckKey(address, port, check), Health.UNKNOWN) for address in serving]
+    return panics(threshold, verdicts, already=one.service in panic)
+
+
+def _group(
+    table: DirectorTableSpec, one: Served, entries: Iterable[_Asked], health: HealthView, *, all_in: bool
+) -> _Group:
+    """Return destinations as healthy as they are; with `all_in` failed ones as if they were."""
     check = table.health_check
     if check is None or one.check_port is None:
         return _Group({place: setting for place, setting, _ in entries}, [], [])
     found = _Group({}, [], [])
     for place, setting, address in entries:
         verdict = health.get(CheckKey(address, one.check_port, check), Health.UNKNOWN)
-        if verdict is Health.UP:
+        if verdict is Health.UP or (all_in and verdict is Health.DOWN):
             found.wanted[place] = setting
         elif verdict is Health.UNKNOWN:
             found.wanted[place] = setting
@@ -110,9 +134,12 @@ class EntriesMemory:
     def __init__(self) -> None:
         self._health: HealthView = {}
         self._known: dict[str, tuple[DirectorTableSpec, tuple[Served, ...], TableEntries]] = {}
+        self._panic: dict[str, frozenset[ServiceKey]] = {}  # outlives a change of health or of the table
 
     def follow(self, tables: Mapping[str, DirectorTableSpec], health: HealthView) -> None:
         """Forget tables that are gone, and those whose health is not what it was."""
+        if self._panic:
+            self._panic = {name: panic for name, panic in self._panic.items() if name in tables}
         if len(self._known) > len(tables):
             self._known = {name: one for name, one in self._known.items() if name in tables}
         if health is self._health:
@@ -130,7 +157,12 @@ class EntriesMemory:
         known = self._known.get(name)
         if known is None or known[0] is not table:
             services = served(table)
-            known = self._known[name] = table, services, table_entries(table, services, self._health)
+            entries = table_entries(table, services, self._health, self._panic.get(name, frozenset()))
+            known = self._known[name] = table, services, entries
+            if entries.panic:
+                self._panic[name] = entries.panic
+            else:
+                self._panic.pop(name, None)
         return known[1], known[2]
 
 

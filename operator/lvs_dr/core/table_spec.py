@@ -7,6 +7,7 @@ from lvs_dr.core.table import (
     FEATURE_FIREWALL_MARK,
     FEATURE_FORWARDING,
     FEATURE_HEALTH_CHECKS,
+    FEATURE_PANIC,
     FEATURE_SERVICE_OPTIONS,
     DirectorTableSpec,
     TablePersistence,
@@ -38,6 +39,7 @@ def table_spec(service: VirtualService, roll: Roll) -> DirectorTableSpec:
         ),
         one_packet=service.one_packet,
         quiesce_seconds=service.quiesce_seconds,
+        panic_threshold_percent=service.panic_threshold_percent,
         paused=service.meta.paused,
     )
 
@@ -62,6 +64,7 @@ def required(table: DirectorTableSpec) -> tuple[str, ...]:
     needed = (
         (FEATURE_FORWARDING, any(each.forwarding is not ForwardingMethod.DIRECT_ROUTING for each in entries)),
         (FEATURE_FIREWALL_MARK, table.firewall_mark),
+        (FEATURE_PANIC, table.panic_threshold_percent),
         (FEATURE_ANY_PORT, any(each.port == 0 for each in table.ports)),
         (FEATURE_SERVICE_OPTIONS, any(options)),
         (FEATURE_HEALTH_CHECKS, check is not None and not (check.is_plain and plain_addresses)),

@@ -12,7 +12,7 @@ from lvs_dr.core.reasons import Reason
 from lvs_dr.core.world import NodeRecord, TableRecord, World
 
 INFORMATIVE = frozenset(
-    {Reason.PAUSED, Reason.FOREIGN_ENTRY, Reason.MAINTENANCE, Reason.NOT_CHECKED, Reason.MARK_NOT_SEEN}
+    {Reason.PAUSED, Reason.FOREIGN_ENTRY, Reason.MAINTENANCE, Reason.NOT_CHECKED, Reason.MARK_NOT_SEEN, Reason.PANIC}
 )
 """Reasons in reports that say nothing against what is served."""
 
@@ -40,6 +40,12 @@ class View(NamedTuple):
             if each.real_server and each.reason not in INFORMATIVE:
                 found.setdefault(each.real_server, each)
         return found
+
+    @property
+    def panic(self) -> str:
+        """What it says about sending to real servers that failed; "" when it does not."""
+        found = self.report.exceptions if self.report else ()
+        return next((each.message for each in found if each.reason == Reason.PANIC), "")
 
 
 class Views(NamedTuple):

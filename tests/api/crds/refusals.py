@@ -460,6 +460,22 @@ SCHEDULING = [
         _range("spec.quiesceSeconds", 86401, "less than or equal to 86400"),
         quiesceSeconds=86401,
     ),
+    _service(
+        "panic-101",
+        _range("spec.panicThresholdPercent", 101, "less than or equal to 100"),
+        healthCheck={"tcp": {}},
+        panicThresholdPercent=101,
+    ),
+    _service(
+        "panic-unchecked",
+        f"spec.panicThresholdPercent: {INVALID}{combinations.PANIC_UNCHECKED}",
+        panicThresholdPercent=50,
+    ),
+    _service(
+        "quorum-of-none",
+        _range("spec.quorum.minimumHealthy", 0, "greater than or equal to 1"),
+        quorum={"minimumHealthy": 0},
+    ),
 ]
 
 

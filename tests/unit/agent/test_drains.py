@@ -89,6 +89,25 @@ def test_nothing_is_told_of_others() -> None:
     assert not counts.waiting
 
 
+async def test_a_panic_reaches_the_kernel_and_the_report(bench: Bench) -> None:
+    """All checks fail at once: connections still go to all, and the report says why, beside each failed check."""
+    async with bench.running():
+        await bench.node(DIRECTOR | {"requires": ["vrrp"]})
+        check = {"tcp": {}, "intervalSeconds": 1, "timeoutSeconds": 1, "rise": 1, "fall": 1}
+        given = {"healthCheck": check, "panicThresholdPercent": 60, "requires": ["panic-threshold"]}
+        await bench.table(**given)
+        await bench.until(lambda: len(bench.destinations()) == 2)
+        bench.down |= {("192.0.2.11", 80), (RIP, 80)}
+        told = await bench.api.status_where(lambda status: status["tables"][0].get("healthy", 0) == 0)
+        reasons = [each["reason"] for each in told["tables"][0]["exceptions"]]
+        assert reasons == ["Panic", "CheckFailed", "CheckFailed"]
+        assert "fewer than 60%" in told["tables"][0]["exceptions"][0]["message"]
+        assert bench.destinations() == {"192.0.2.11": 100, RIP: 100}
+        bench.down.clear()
+        told = await bench.api.status_where(lambda status: status["tables"][0].get("healthy", 0) == 2)
+        assert "exceptions" not in told["tables"][0]
+
+
 async def test_a_drain_from_the_table_to_the_report(bench: Bench) -> None:
     """The whole agent: weight 0, the count, and the end of the last connection, which no event tells."""
     one, two = TABLE["destinations"]

@@ -146,6 +146,7 @@ def test_exactly_the_fields_of_this_version() -> None:
         "schedulerFlags",
         "schedulerFlags[]",
     }
+    service |= {"quorum", "quorum.minimumHealthy", "quorum.hysteresis", "panicThresholdPercent"}
     service |= {"persistence", "onePacket", "forwardingMethod", "tunnel", "quiesceSeconds"}
     service |= {f"persistence.{name}" for name in ("timeoutSeconds", "prefixLength", "engine")}
     tunnel = {f"tunnel.{name}" for name in ("type", "port", "checksum")}

@@ -42,6 +42,7 @@ from lvs_dr.core.objects import (
     Persistence,
     Port,
     Protocol,
+    Quorum,
     RealServer,
     RealServerState,
     Requirement,
@@ -122,6 +123,8 @@ def test_everything_of_ipvs_arrives() -> None:
         onePacket=True,
         forwardingMethod="Masquerade",
         quiesceSeconds=0,
+        quorum={"minimumHealthy": 3, "hysteresis": 2},
+        panicThresholdPercent=40,
         realServers={
             "selector": {"matchLabels": {"a": "1"}},
             "overrides": [
@@ -135,6 +138,7 @@ def test_everything_of_ipvs_arrives() -> None:
     assert parsed.scheduler_flags == ("sh-fallback", "sh-port")
     assert parsed.persistence == Persistence(300, 24, "sip")
     assert (parsed.one_packet, parsed.quiesce_seconds, parsed.forwarding) == (True, 0, ForwardingMethod.MASQUERADE)
+    assert (parsed.quorum, parsed.panic_threshold_percent) == (Quorum(3, 2), 40)
     assert parsed.overrides == (
         Override("a", weight=0, forwarding=ForwardingMethod.MASQUERADE),
         Override("b", limits=ConnectionLimits(9)),
@@ -142,6 +146,7 @@ def test_everything_of_ipvs_arrives() -> None:
     assert parsed.health_check == TableHealthCheck(TcpCheck(port=5353))
     plain = service()
     assert (plain.scheduler_flags, plain.persistence, plain.one_packet, plain.overrides) == ((), None, False, ())
+    assert (plain.quorum, plain.panic_threshold_percent) == (Quorum(1, 0), 0)
     assert (plain.forwarding, plain.tunnel, plain.quiesce_seconds) == (ForwardingMethod.DIRECT_ROUTING, None, 60)
 
 

@@ -50,6 +50,10 @@ CHECK_PORT = (
     " healthCheck out"
 )
 
+PANIC_UNCHECKED = (
+    "panicThresholdPercent needs healthCheck: without one all real servers count as healthy and get connections anyway"
+)
+
 _TCP_KINDS = ("tcp", "http", "https", "grpc")
 _PORT_KINDS = (*_TCP_KINDS, "dns", "udp")
 
@@ -192,6 +196,12 @@ _TABLE = (
         CHECK_PORT,
         lambda spec: not _names_no_port(spec, _PORT_KINDS) or bool(spec.ports),
         ".healthCheck",
+    ),
+    Combination(
+        "!has(self.panicThresholdPercent) || has(self.healthCheck)",
+        PANIC_UNCHECKED,
+        lambda spec: spec.panic_threshold_percent is None or spec.health_check is not None,
+        ".panicThresholdPercent",
     ),
 )
 

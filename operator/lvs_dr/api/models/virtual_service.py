@@ -9,6 +9,7 @@ from lvs_dr.api.models.fields import HostAddress, ObjectName
 from lvs_dr.api.models.forwarding import MAXIMUM_OVERRIDES, RealServerOverride, Tunnel
 from lvs_dr.api.models.health_check import HealthCheck
 from lvs_dr.api.models.ports import DUPLICATE_NAME, DUPLICATE_PORT, ServicePorts
+from lvs_dr.api.models.quorum import Quorum
 from lvs_dr.api.models.rules import ApiModel, validated
 from lvs_dr.api.models.scheduling import Persistence, SchedulerField, SchedulerFlags
 from lvs_dr.api.models.selector import NonEmptyLabelSelector
@@ -154,6 +155,20 @@ class VirtualServiceSpec(ApiModel):
             " live on. Default: Remove."
         ),
     ] = OnFailure.REMOVE
+    quorum: Annotated[
+        Quorum | None,
+        Field(description="How many real servers must be healthy for Ready to be True. Default: {minimumHealthy: 1}."),
+    ] = None
+    panic_threshold_percent: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=100,
+            description="With a smaller share of healthy real servers on a port than this, directors send to all of"
+            " them, with their weights, healthy or not: when nearly all fail at once the checks are more often at fault"
+            " than the servers. Ready says so (Panic). Needs healthCheck. Default: none, failed ones get nothing.",
+        ),
+    ] = None
     quiesce_seconds: Annotated[
         int,
         Field(
