@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from lvs_dr.core.dirty import drain_over_changed
 from lvs_dr.core.drain_status import drain_end
-from lvs_dr.core.objects import Key, Port, RealServer, RealServerState
+from lvs_dr.core.indexing import Kind
+from lvs_dr.core.objects import Invalid, Key, Port, RealServer, RealServerState
 from lvs_dr.core.status import RealServerStatus
 from lvs_dr.core.summary import events, real_server_status
 from lvs_dr.core.table import TableDestination
@@ -195,6 +196,17 @@ def test_a_changed_vip_does_not_wait_for_it() -> None:
     (record,) = objects.world.tables.values()
     assert record.spec.address == "192.0.2.101"
     assert [each.real_server for each in record.spec.destinations] == [S2]
+
+
+def test_a_service_that_cannot_be_read_keeps_it_from_being_called_drained() -> None:
+    """Its last table still sends there, with the weight of before."""
+    objects = serving()
+    objects.change(Kind.VIRTUAL_SERVICE, WEB, Invalid(objects.world.virtual_services[WEB].meta, "spec: bad"))
+    set_state(objects, RealServerState.DRAIN)
+    converge(objects)
+    found = status(objects)
+    assert told(found.conditions, "Drained") == ("False", "Draining")
+    assert f"not told yet by {D1}, {D2}" in condition(found.conditions, "Drained").message
 
 
 STEPS = st.one_of(
