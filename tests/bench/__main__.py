@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import health, ipvs, ipvs_api, latency, survival, uploads
+from tests.bench import failover, health, ipvs, ipvs_api, latency, survival, uploads
 from tests.bench.figures import Figure, save, table
 
 SECTIONS: dict[str, Callable[[bool, Callable[[str], None]], list[Figure]]] = {
+    "failover": failover.measure,
     "health": health.measure,
     "ipvs": ipvs.measure,
     "ipvs-api": ipvs_api.measure,

@@ -51,13 +51,14 @@ def instance(priority: int, *, milliseconds: int = 100, **more: Any) -> dict[str
 class Speaker:
     """Our speaker on a node."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, *, before: Sequence[str] = ()) -> None:
         self.node = node
+        self.before = before  # a command that runs it
         self.process: NodeProcess | None = None
 
     def start(self, *instances: dict[str, Any], **more: Any) -> None:
         """Start it, and configure it unless it is to use what it had before."""
-        argv = [*_ENVIRONMENT, "-m", "lvs_dr.vrrp", "--run-directory", "/run/vrrp-test"]
+        argv = [*self.before, *_ENVIRONMENT, "-m", "lvs_dr.vrrp", "--run-directory", "/run/vrrp-test"]
         self.process = self.node.spawn(*argv, "--state-directory", "/run/vrrp-test/state", "--stop-wait", "8")
         if instances:
             self.configure(*instances, **more)
@@ -108,7 +109,16 @@ def clear(node: Node) -> None:
     node.run("rm", "-rf", "/run/vrrp-test")
 
 
-def keepalived(node: Node, priority: int, *, seconds: str, vip: str = VIP, family: str = "") -> NodeProcess:
+def keepalived(
+    node: Node,
+    priority: int,
+    *,
+    seconds: str,
+    vip: str = VIP,
+    family: str = "",
+    vrid: int = VRID,
+    preempt: bool = True,
+) -> NodeProcess:
     """Start keepalived with one VRRPv3 instance."""
     text = f"""
 global_defs {{
@@ -119,10 +129,11 @@ global_defs {{
 vrrp_instance test {{
     state BACKUP
     interface eth0
-    virtual_router_id {VRID}
+    virtual_router_id {vrid}
     priority {priority}
     advert_int {seconds}
     {family}
+    {"" if preempt else "nopreempt"}
     virtual_ipaddress {{
         {vip}
     }}
@@ -166,12 +177,12 @@ class Answers:
 
 
 @contextmanager
-def watching(client: Node, seconds: float) -> Iterator[Answers]:
+def watching(client: Node, seconds: float, vip: str = VIP) -> Iterator[Answers]:
     """Ask for the VIP's MAC from a client for so many seconds, while the block runs and until they are over."""
     answers = Answers()
 
     def watch() -> None:
-        found: Sequence[Any] = guest(client, "watch", "eth0", client.lan_address, VIP, seconds, timeout=seconds + 30)
+        found: Sequence[Any] = guest(client, "watch", "eth0", client.lan_address, vip, seconds, timeout=seconds + 30)
         answers.seen = [(when, mac) for when, mac in found]
 
     thread = threading.Thread(target=watch)
