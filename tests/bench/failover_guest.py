@@ -14,7 +14,6 @@ import itertools
 import json
 import os
 import select
-import signal
 import socket
 import struct
 import sys
@@ -83,9 +82,13 @@ class Attempt(NamedTuple):
 class Client:
     """Opens connections to each target in turn, whatever becomes of those before, and notes when greetings come."""
 
-    def __init__(self, targets: dict[str, list[Any]]) -> None:
+    def __init__(self, targets: dict[str, list[Any]], director: str, adverts: socket.socket) -> None:
         self.targets = targets
         self.poll = select.epoll()
+        self.director = director
+        self.adverts = adverts
+        self.poll.register(adverts, select.EPOLLIN)
+        self.advertised: dict[int, float] = {}  # when the director last spoke, by VRID
         self.waiting: dict[int, Attempt] = {}  # the oldest first
         self.greeted: dict[str, list[float]] = {name: [] for name in targets}
         self.back: dict[str, float] = {}  # when the last one that was greeted had been begun
@@ -95,7 +98,7 @@ class Client:
 
     def open_each(self) -> None:
         """Begin one connection to each target."""
-        for name, (address, port) in self.targets.items():
+        for name, (address, port, _) in self.targets.items():
             own = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             # Closed by a reset: no port waits for its end, and the directors forget the connection.
             own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -109,13 +112,22 @@ class Client:
         """Take greetings until a moment; give up what has waited too long."""
         while True:
             for number, _ in self.poll.poll(max(0.0, until - time.monotonic())):
-                self.finish(number)
+                if number == self.adverts.fileno():
+                    self.hear()
+                else:
+                    self.finish(number)
             now = time.monotonic()
             while self.waiting and now - (first := next(iter(self.waiting.values()))).begun > PATIENCE_SECONDS:
                 self.end(first)
                 self.failed[first.target] += 1
             if now >= until:
                 return
+
+    def hear(self) -> None:
+        """Note when the director speaks."""
+        data, (source, _) = self.adverts.recvfrom(2048)
+        if source == self.director:
+            self.advertised[vrid_of(data)] = time.monotonic()
 
     def finish(self, number: int) -> None:
         """Note how a connection ended."""
@@ -149,7 +161,12 @@ class Client:
 
 def client(asked: dict[str, Any]) -> dict[str, Any]:
     """Open connections, give the order in the midst of them, and go on until all targets answer again."""
-    own = Client(asked["targets"])
+    with hearing(asked["address"]) as adverts:
+        return observed(Client(asked["targets"], asked["fuse"], adverts), asked)
+
+
+def observed(own: Client, asked: dict[str, Any]) -> dict[str, Any]:
+    """Do what client() says with sockets that are open."""
     begun = time.monotonic()
     own.run(asked["period"], begun + asked["before"])
     ordered = time.monotonic()
@@ -160,17 +177,18 @@ def client(asked: dict[str, Any]) -> dict[str, Any]:
         now < least or not all(own.back.get(name, 0.0) > least for name in own.targets)
     ):
         own.run(asked["period"], min(most, now + 0.1))
+    greeted = {name: list(times) for name, times in own.greeted.items()}
     while asked["patient"] and own.waiting:
         own.receive(time.monotonic() + 0.1)
-    return {name: told(own, name, begun, ordered) for name in own.targets}
+    return {name: told(own, name, [begun, *greeted[name]], ordered) for name in own.targets}
 
 
-def told(own: Client, name: str, begun: float, ordered: float) -> dict[str, Any]:
+def told(own: Client, name: str, times: list[float], ordered: float) -> dict[str, Any]:
     """Return what became of a target: longest times without a greeting, in seconds, and counts."""
-    times = own.greeted[name]
-    pairs = [(sooner, later) for sooner, later in itertools.pairwise([begun, *times])]
+    pairs = list(itertools.pairwise(times))
+    gap, end = max(((later - sooner, later) for sooner, later in pairs if later > ordered), default=(0.0, 0.0))
     return {
-        "gap": max((later - sooner for sooner, later in pairs if later > ordered), default=0.0),
+        "gap": gap, "since advert": end - own.advertised[own.targets[name][2]],
         "quiet": max((later - sooner for sooner, later in pairs[1:] if later <= ordered), default=0.0),
         "back": own.back.get(name, 0.0) > ordered,
         "opened": own.opened[name], "failed": own.failed[name], "slow": own.slow[name],
@@ -198,21 +216,31 @@ def serve(ports: list[int]) -> None:
 
 def adverts(address: str) -> None:
     """Print each advert's VRID and the kernel's time of its arrival, in seconds."""
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, _VRRP) as own:
+    with hearing(address) as own:
         own.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
-        member = socket.inet_aton(_VRRP_GROUP) + socket.inet_aton(address)
-        own.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
         print("listening", flush=True)
         while True:
             data, ancillary, _, _ = own.recvmsg(2048, 64)
             seconds, nanoseconds = struct.unpack("qq", ancillary[0][2][:16])
-            print(data[(data[0] & 15) * 4 + 1], f"{seconds + nanoseconds / 1e9:.6f}", flush=True)
+            print(vrid_of(data), f"{seconds + nanoseconds / 1e9:.6f}", flush=True)
+
+
+def hearing(address: str) -> socket.socket:
+    """Return a socket that hears adverts on the interface of this address."""
+    own = socket.socket(socket.AF_INET, socket.SOCK_RAW, _VRRP)
+    member = socket.inet_aton(_VRRP_GROUP) + socket.inet_aton(address)
+    own.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+    return own
+
+
+def vrid_of(packet: bytes) -> int:
+    """Return the VRID of an advert, which begins with its IP header."""
+    return packet[(packet[0] & 15) * 4 + 1]
 
 
 def main() -> None:
     """Do what the arguments say."""
     what, *rest = sys.argv[1:]
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if what == "director":
         director(json.load(sys.stdin))
     elif what == "fuse":

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 import re
 import signal
 import sys
@@ -216,10 +217,12 @@ class Stage:
         own = [number for side in SIDES for number in self.active.numbers(side, whole=event.whole)]
         asked = {
             "targets": {
-                f"{side.name} {PORTS[port]}": [side.vip, port] for side in SIDES for port in event.schedulers
+                f"{side.name} {PORTS[port]}": [side.vip, port, side.vrid] for side in SIDES for port in event.schedulers
             },
-            "period": PERIOD_SECONDS * len(event.schedulers), "before": 1.0, "after": 0.5,
-            "limit": 10 + self.milliseconds / 50, "fuse": self.active.node.lan_address,
+            "period": PERIOD_SECONDS * len(event.schedulers), "after": 0.5,
+            # Where between two adverts it happens is left to chance.
+            "before": 1.0 + random.uniform(0.0, self.milliseconds / 1000),
+            "limit": 10 + self.milliseconds / 50, "fuse": self.active.node.lan_address, "address": self.client.lan_address,
             "order": {"pids": own, "signal": int(event.signal), "cut": event.cut}, "patient": not event.cut,
         }  # fmt: skip
         process = self.client.spawn(sys.executable, str(GUEST), "client", json.dumps(asked))
