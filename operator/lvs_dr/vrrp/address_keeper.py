@@ -68,16 +68,18 @@ class AddressKeeper:
         )
         self._plan_renewal(now)
 
-    def release(self, owner: object, addresses: tuple[str, ...]) -> None:
-        """Remove addresses, unless another owner has them by now."""
+    def release(self, owner: object, addresses: tuple[str, ...], after: float = 0.0) -> None:
+        """Remove addresses after so many seconds, unless another owner has them by now or somebody takes them then."""
         gone = tuple(each for each in addresses if self.kept.get(each, Kept(owner, 0)).owner is owner)
         self._forget(gone)
         if not gone:
             return
         for each in gone:
-            self._releasing[each] = self._releasing.get(each, 0) + 1
             self.leaving[each] = self.leaving.get(each, 0) + 1
-        self._writer.release(self.index, gone, lambda failed: self._released(failed, gone))
+        if after:
+            self._later(after, lambda: self._remove(gone))
+        else:
+            self._remove(gone)
 
     def leave(self, owner: object, addresses: tuple[str, ...], seconds: int) -> None:
         """Leave addresses to themselves for so many seconds (0: as long as they have)."""
@@ -158,17 +160,31 @@ class AddressKeeper:
             if each in failed:
                 log.error("%s cannot be removed: %s", each, failed[each])
         # The kernel's news of these removals are queued before its answer: what is still expected never comes.
-        self._loop_once_later(addresses)
+        self._later(CERTAIN, lambda: self._expect_no_more(addresses))
         self._changed()
 
-    def _loop_once_later(self, addresses: tuple[str, ...]) -> None:
-        def clear(_: float) -> None:
-            for each in addresses:
-                self._releasing.pop(each, None)
-            self._loop.drop(timer)
+    def _expect_no_more(self, addresses: tuple[str, ...]) -> None:
+        for each in addresses:
+            self._releasing.pop(each, None)
 
-        timer = self._loop.timer(clear)
-        timer.when = self._loop.clock() + CERTAIN
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Do something once; also after close()."""
+
+        def once(_: float) -> None:
+            self._loop.drop(timer)
+            act()
+
+        timer = self._loop.timer(once)
+        timer.when = self._loop.clock() + seconds
+
+    def _remove(self, addresses: tuple[str, ...]) -> None:
+        still = tuple(each for each in addresses if each not in self.kept)
+        if not still:
+            self._released({}, addresses)
+            return
+        for each in still:
+            self._releasing[each] = self._releasing.get(each, 0) + 1
+        self._writer.release(self.index, still, lambda failed: self._released(failed, addresses))
 
     def _left(self, failed: dict[str, str]) -> None:
         for each, text in failed.items():

@@ -16,6 +16,9 @@ MOST_LISTED6: Final = 80
 """IPv6 addresses in an advert that no link with an MTU of 1,500 bytes, or a tunnel over one, has to cut up."""
 RENEWED_PER_SECOND: Final = 250
 """So many addresses for each second of lifetime: renewing costs the speaker and the kernel no more than that."""
+GIVES_WAY: Final = 0.15
+"""Seconds for which an Active that hears its successor keeps the addresses: the advert comes first, then the kernel
+there takes them, then clients are told. It ends before the successor's second announcement."""
 _LARGEST_VRID: Final = 255
 _LIFETIME_INTERVALS: Final = 3
 
@@ -93,9 +96,10 @@ class Take(NamedTuple):
 
 
 class Release(NamedTuple):
-    """Remove the addresses from the interface."""
+    """Remove the addresses from the interface, after so many seconds."""
 
     addresses: tuple[str, ...]
+    after: float = 0.0
 
 
 class Hold(NamedTuple):

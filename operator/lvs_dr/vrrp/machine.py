@@ -11,6 +11,7 @@ from typing import Final
 from lvs_dr.vrrp.hold_down import HoldDown
 from lvs_dr.vrrp.instance import (
     CENTISECOND,
+    GIVES_WAY,
     Action,
     Announce,
     Changed,
@@ -240,9 +241,9 @@ class Machine:
         self.counts[Count.SENT] += 1
         return (*self._send, *changed, Take(self.held, self._lifetime, self.held))
 
-    def _release_all(self) -> tuple[Action, ...]:
+    def _release_all(self, after: float = 0.0) -> tuple[Action, ...]:
         gone, self.held = self.held, ()
-        return (Release(gone),) if gone else _NOTHING
+        return (Release(gone, after),) if gone else _NOTHING
 
     def _offer(self, now: float, reason: str) -> tuple[Action, ...]:
         changed = self._to(State.RELEASING, now, reason)
@@ -251,7 +252,7 @@ class Machine:
 
     def _succeeded(self, now: float, source: str) -> tuple[Action, ...]:
         """A successor was heard while releasing."""
-        released = self._release_all()
+        released = self._release_all(GIVES_WAY)
         if self._leaving:
             self._running = False
             return (*released, *self._to(State.INITIALIZE, now, f"{source} took over"), Stopped())
@@ -297,7 +298,7 @@ class Machine:
         if advert.priority > own or (advert.priority == own and _key(source) > self._source_key):
             self.active_source = source
             self._timing.active = advert.interval * CENTISECOND
-            released = self._release_all()
+            released = self._release_all(GIVES_WAY)
             return (*released, *self._to_backup(now, f"{source} has priority {advert.priority}, we {own}"))
         self.counts[Count.LOSING] += 1
         if not self._timing.may_answer(now):

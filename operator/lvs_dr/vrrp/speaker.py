@@ -304,7 +304,8 @@ class Speaker:
         self._end_when_done()
 
     def _end_when_done(self) -> None:
-        if all(router.stopped for router in self._routers.values()) and not self.writer.pending:
+        stopped = all(router.stopped for router in self._routers.values())
+        if stopped and not self.writer.pending and not self._addresses_leaving():
             self.loop.stop()
 
     def _tell(self, now: float) -> None:

@@ -93,7 +93,7 @@ class VirtualRouter:
         if isinstance(action, Take):
             keeper.take(self, action.addresses, action.lifetime, action.announced)
         elif isinstance(action, Release):
-            keeper.release(self, action.addresses)
+            keeper.release(self, action.addresses, action.after)
         elif isinstance(action, Hold):
             keeper.leave(self, action.addresses, max(1, int(action.seconds)))
         elif isinstance(action, Announce):

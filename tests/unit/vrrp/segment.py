@@ -169,7 +169,8 @@ class Segment:
                 self._at(node.renew_at, lambda: self._renew(node))
             elif isinstance(action, Release):
                 for each in action.addresses:
-                    node.expiry.pop(each, None)
+                    node.expiry[each] = min(node.expiry.get(each, 0.0), self.now + action.after)
+                self._at(self.now + action.after, lambda: None)
             elif isinstance(action, Hold):
                 self._set(node, action.addresses, action.seconds)
         machine = node.machine

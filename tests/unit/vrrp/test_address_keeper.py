@@ -107,6 +107,20 @@ def test_an_address_that_moved_is_not_released_by_its_former_owner(kept: Kept) -
     assert VIP in kept.kernel.present
 
 
+def test_what_is_released_later_answers_until_then(kept: Kept) -> None:
+    """What clients send to the old Active, before they are told of the new one, would be lost."""
+    kept.keeper.take("a", (VIP, OTHER), 0, ())
+    kept.settle()
+    kept.keeper.release("a", (VIP, OTHER), 0.05)
+    kept.settle()
+    assert set(kept.kernel.present) == {VIP, OTHER}
+    assert set(kept.keeper.leaving) == {VIP, OTHER}, "a speaker that stops waits for it"
+    kept.keeper.take("a", (OTHER,), 0, ())  # Active again meanwhile
+    while kept.keeper.leaving:
+        kept.loop.turn()
+    assert set(kept.kernel.present) == {OTHER}
+
+
 def test_lifetimes_are_renewed_and_what_is_left_is_not(kept: Kept) -> None:
     """VIPs would expire under a healthy Active; or a process in doubt would keep what its successor has."""
     kept.keeper.take("a", (VIP, OTHER), 1, ())

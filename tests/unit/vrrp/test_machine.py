@@ -7,6 +7,7 @@ import pytest
 
 from lvs_dr.vrrp.hold_down import HoldDown
 from lvs_dr.vrrp.instance import (
+    GIVES_WAY,
     Action,
     Announce,
     Conflict,
@@ -140,7 +141,7 @@ def test_two_active_routers_settle_it(source: str, priority: int, yields: bool) 
     actions = machine.advert(machine.deadline - 0.01, source, advert(priority))
     if yields:
         assert state(machine) is State.BACKUP
-        assert of(actions, Release) == [Release(VIPS)]
+        assert of(actions, Release) == [Release(VIPS, GIVES_WAY)]
     else:
         assert state(machine) is State.ACTIVE
         assert of(actions, Send), "answered at once"
@@ -226,7 +227,7 @@ def test_a_graceful_stop_waits_for_the_successor() -> None:
     assert state(machine) is State.RELEASING
     assert machine.advert(1.01, LOWER, advert(0)) == ()
     actions = machine.advert(1.02, LOWER, advert(100))
-    assert of(actions, Release) == [Release(VIPS)]
+    assert of(actions, Release) == [Release(VIPS, GIVES_WAY)], "clients hear of the successor later than we do"
     assert of(actions, Stopped)
 
 
