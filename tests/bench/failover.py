@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from lvs_lab import Lab
-from tests.bench.failover_stage import DEATH, NODES, OURS, SIDES, STOP, THEIRS, Stage
+from tests.bench.failover_stage import DEATH, NODES, OURS, SIDES, STOP, THEIRS, Stage, TooBusy
 from tests.bench.figures import Figure, figure
 
 SECTION = "failover"
@@ -48,7 +48,10 @@ def measure(quick: bool, progress: Progress) -> list[Figure]:  # noqa: FBT001
         progress(f"{datetime.now(UTC):%Y-%m-%d}, kernel {kernel} (User-Mode Linux), {version}, {_load()}")
         for milliseconds in size.intervals:
             stage.begin(milliseconds)
-            figures += deaths(stage, size.deaths, progress)
+            try:
+                figures += deaths(stage, size.deaths, progress)
+            except TooBusy as error:
+                progress(f"{milliseconds} ms: not measured: {error}")
         figures += stops(stage, size.stops, progress)
         figures += crashes(stage, size.crashes, progress)
         figures += adverts(stage, size, progress)
@@ -67,8 +70,8 @@ def deaths(stage: Stage, count: int, progress: Progress) -> list[Figure]:
     progress(f"{milliseconds} ms: the Active director dies, {count} times")
     rounds = [stage.round(DEATH) for _ in range(count)]
     ours, theirs = (_gaps(rounds, f"{side.name} wlc") for side in SIDES)
-    # When a director dies between two adverts is chance, and another one for each side. So the ratio is of the gaps there
-    # would have been if it had died midway: from the last advert until somebody answers, less half an interval.
+    # When a director dies between two adverts is chance, and another one for each side. So the ratio is of the gaps
+    # there would have been if it had died midway: from the last advert until somebody answers, less half an interval.
     midway = [[each[f"{side.name} wlc"]["since advert"] * 1000 - milliseconds / 2 for each in rounds] for side in SIDES]
     ratios = [one / other for one, other in zip(*midway, strict=True)]
     quiet = [max(one["quiet"] for one in each.values()) * 1000 for each in rounds]

@@ -188,7 +188,8 @@ def told(own: Client, name: str, times: list[float], ordered: float) -> dict[str
     pairs = list(itertools.pairwise(times))
     gap, end = max(((later - sooner, later) for sooner, later in pairs if later > ordered), default=(0.0, 0.0))
     return {
-        "gap": gap, "since advert": end - own.advertised[own.targets[name][2]],
+        "gap": gap, "since advert": end - own.advertised.get(own.targets[name][2], 0.0),
+        "advertised": own.targets[name][2] in own.advertised,
         "quiet": max((later - sooner for sooner, later in pairs[1:] if later <= ordered), default=0.0),
         "back": own.back.get(name, 0.0) > ordered,
         "opened": own.opened[name], "failed": own.failed[name], "slow": own.slow[name],
