@@ -61,7 +61,10 @@ def fuse(address: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.bind((address, FUSE_PORT))
         print("armed", flush=True)
-        while order := json.loads(listener.recv(256)):
+        while True:
+            data, client = listener.recvfrom(256)
+            order = json.loads(data)
+            listener.sendto(b"now", client)  # a busy machine may get here late
             for pid in order["pids"]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, order["signal"])
@@ -88,6 +91,9 @@ class Client:
         self.director = director
         self.adverts = adverts
         self.poll.register(adverts, select.EPOLLIN)
+        self.orders = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.poll.register(self.orders, select.EPOLLIN)
+        self.obeyed = 0.0  # when the director said that it does what it was ordered to
         self.advertised: dict[int, float] = {}  # when the director last spoke, by VRID
         self.waiting: dict[int, Attempt] = {}  # the oldest first
         self.greeted: dict[str, list[float]] = {name: [] for name in targets}
@@ -114,6 +120,9 @@ class Client:
             for number, _ in self.poll.poll(max(0.0, until - time.monotonic())):
                 if number == self.adverts.fileno():
                     self.hear()
+                elif number == self.orders.fileno():
+                    self.orders.recv(8)
+                    self.obeyed = time.monotonic()
                 else:
                     self.finish(number)
             now = time.monotonic()
@@ -167,11 +176,12 @@ def client(asked: dict[str, Any]) -> dict[str, Any]:
 
 def observed(own: Client, asked: dict[str, Any]) -> dict[str, Any]:
     """Do what client() says with sockets that are open."""
+    # An empty order first, so that the director knows where answers go: the one it gives before its link is down is not
+    # to wait for ARP.
+    obeyed(own, asked, {"pids": [], "signal": 0, "cut": False})
     begun = time.monotonic()
     own.run(asked["period"], begun + asked["before"])
-    ordered = time.monotonic()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.sendto(json.dumps(asked["order"]).encode(), (asked["fuse"], FUSE_PORT))
+    ordered = obeyed(own, asked, asked["order"])
     least, most = ordered + asked["after"], ordered + asked["limit"]
     while (now := time.monotonic()) < most and (
         now < least or not all(own.back.get(name, 0.0) > least for name in own.targets)
@@ -181,6 +191,18 @@ def observed(own: Client, asked: dict[str, Any]) -> dict[str, Any]:
     while asked["patient"] and own.waiting:
         own.receive(time.monotonic() + 0.1)
     return {name: told(own, name, [begun, *greeted[name]], ordered) for name in own.targets}
+
+
+def obeyed(own: Client, asked: dict[str, Any], order: dict[str, Any]) -> float:
+    """Give an order, and go on until the director says that it does so; when that was."""
+    own.obeyed = 0.0
+    own.orders.sendto(json.dumps(order).encode(), (asked["fuse"], FUSE_PORT))
+    given = time.monotonic()
+    while not own.obeyed:
+        own.run(asked["period"], time.monotonic() + 2 * asked["period"])
+        if time.monotonic() > given + asked["limit"]:
+            raise SystemExit("the director does not obey")
+    return own.obeyed
 
 
 def told(own: Client, name: str, times: list[float], ordered: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ PORTS = {DEFAULT_PORT: "wlc", HASHED_PORT: "mh"}
 SYNC_GROUP = "224.0.0.81"
 PERIOD_SECONDS = 0.005
 """Between connections to one VIP."""
-WATCH_SECONDS = 6.0
+WATCH_SECONDS = 5.0
 ATTEMPTS = 8
 NODES = tuple(
     NodeSpec(name=name, octet=octet, kubernetes=False, memory_mib=memory)
@@ -175,24 +175,33 @@ class Stage:
 
     def round(self, event: Event) -> dict[str, Any]:
         """Let an event happen to the Active director; what the client saw. The other one is Active then."""
-        for _ in range(ATTEMPTS):
-            if self._calm() and (seen := self._happen(event)) is not None:
-                return seen
-            self.begin(self.milliseconds)
-        raise TooBusy(f"{ATTEMPTS} rounds, each with a takeover that nobody asked for")
+        seen = self._undisturbed(lambda: self._happen(event))
+        self._swap(killed=event.signal == signal.SIGKILL)
+        return seen
 
     def crash(self) -> tuple[dict[str, Any], dict[Side, float]]:
         """Kill the Active's speakers and nothing else; also for how long two nodes answered, in milliseconds."""
-        old, new = self.active.node, self.backup.node
-        with (
-            watching(self.client, WATCH_SECONDS, OURS.vip) as ours,
-            watching(self.client, WATCH_SECONDS, THEIRS.vip) as theirs,
-        ):
-            seen = self._happen(CRASH, restore=False)
-        answers: dict[Side, Answers] = {OURS: ours, THEIRS: theirs}
-        both = {side: answers[side].both(old, new) * 1000 for side in SIDES}
+        answers: dict[Side, Answers] = {}
+
+        def watched() -> dict[str, Any] | None:
+            with (
+                watching(self.client, WATCH_SECONDS, OURS.vip) as answers[OURS],
+                watching(self.client, WATCH_SECONDS, THEIRS.vip) as answers[THEIRS],
+            ):
+                return self._happen(CRASH)
+
+        seen = self._undisturbed(watched)
+        both = {side: answers[side].both(self.active.node, self.backup.node) * 1000 for side in SIDES}
         self._swap(killed=True)
-        return (seen or self.crash()[0]), both
+        return seen, both
+
+    def _undisturbed(self, happen: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+        """Try until no director changes its mind on its own account while it happens."""
+        for _ in range(ATTEMPTS):
+            if self._calm() and (seen := happen()) is not None:
+                return seen
+            self.begin(self.milliseconds)
+        raise TooBusy(f"{ATTEMPTS} rounds, each with a takeover that nobody asked for")
 
     def jitter(self, seconds: float, rounds: int) -> dict[Side, list[float]]:
         """Return by how many milliseconds each pause between two adverts was off.
@@ -216,7 +225,7 @@ class Stage:
             for side in SIDES
         }
 
-    def _happen(self, event: Event, *, restore: bool = True) -> dict[str, Any] | None:
+    def _happen(self, event: Event) -> dict[str, Any] | None:
         """Run the client; None when a director had changed its mind before, so that nothing was measured."""
         demoted = {side: self.active.states(side).count(False) for side in SIDES}
         own = [number for side in SIDES for number in self.active.numbers(side, whole=event.whole)]
@@ -242,8 +251,6 @@ class Stage:
                 return None
         if lost := [name for name, one in seen.items() if not one["back"]]:
             raise LabError(f"nobody answers for {', '.join(lost)}: {self.backup.processes[OURS].output()[-2000:]}")
-        if restore:
-            self._swap(killed=event.signal == signal.SIGKILL)
         return seen
 
     def _swap(self, *, killed: bool) -> None:
@@ -255,7 +262,7 @@ class Stage:
 
     def _settle(self) -> None:
         self.backup.reaches("Backup", 30)
-        time.sleep(4 * self.milliseconds / 1000)
+        time.sleep(2 * self.milliseconds / 1000)
 
     def _calm(self) -> bool:
         """Whether the Active is Active for both sides and the Backup for none."""
