@@ -323,7 +323,7 @@ CHOICES = [
     _service("unknown-scheduler", _unsupported("spec.scheduler", "wwrr", SCHEDULERS), scheduler="wwrr"),
     _service("unknown-on-failure", _unsupported("spec.onFailure", "Delete", ["Remove", "Quiesce"]), onFailure="Delete"),
     _misspelt("misspelt-field", "spec.shceduler", shceduler="rr"),
-    _misspelt("field-of-later", "spec.quorum", quorum={"minimumHealthy": 2}),
+    _misspelt("field-of-later", "spec.sorryServer", sorryServer={"address": "192.0.2.9"}),
     _service(
         "bad-group-name", f'spec.directorGroup: {INVALID}"Edge!": {BAD_NAME}', parsed=False, directorGroup="Edge!"
     ),
