@@ -48,10 +48,7 @@ def measure(quick: bool, progress: Progress) -> list[Figure]:  # noqa: FBT001
         progress(f"{datetime.now(UTC):%Y-%m-%d}, kernel {kernel} (User-Mode Linux), {version}, {_load()}")
         for milliseconds in size.intervals:
             stage.begin(milliseconds)
-            try:
-                figures += deaths(stage, size.deaths, progress)
-            except TooBusy as error:
-                progress(f"{milliseconds} ms: not measured: {error}")
+            figures += possible(lambda: deaths(stage, size.deaths, progress), progress)
             if milliseconds == DEFAULT_MILLISECONDS:
                 figures += more(stage, size, progress)
         figures += [_figure(f"uncalled_takeovers_{side.name}", [stage.uncalled[side]], "takeovers") for side in SIDES]
@@ -59,11 +56,20 @@ def measure(quick: bool, progress: Progress) -> list[Figure]:  # noqa: FBT001
     return figures
 
 
+def possible(measured: Callable[[], list[Figure]], progress: Progress) -> list[Figure]:
+    """Return the figures, or none on a machine that is too busy for them; that is told."""
+    try:
+        return measured()
+    except TooBusy as error:
+        progress(f"not measured: {error}")
+        return []
+
+
 def more(stage: Stage, size: Size, progress: Progress) -> list[Figure]:
     """Measure what is measured at the default interval only."""
     return [
-        *stops(stage, size.stops, progress),
-        *crashes(stage, size.crashes, progress),
+        *possible(lambda: stops(stage, size.stops, progress), progress),
+        *possible(lambda: crashes(stage, size.crashes, progress), progress),
         *adverts(stage, size, progress),
         _figure("speaker_rss_mib", [stage.active.resident_mib(OURS)], "MiB", aim="<= 15"),
         _figure("keepalived_rss_mib", [stage.active.resident_mib(THEIRS)], "MiB"),

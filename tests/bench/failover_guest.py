@@ -190,7 +190,7 @@ def observed(own: Client, asked: dict[str, Any]) -> dict[str, Any]:
     greeted = {name: list(times) for name, times in own.greeted.items()}
     while asked["patient"] and own.waiting:
         own.receive(time.monotonic() + 0.1)
-    return {name: told(own, name, [begun, *greeted[name]], ordered) for name in own.targets}
+    return {name: told(own, name, greeted[name], ordered) for name in own.targets}
 
 
 def obeyed(own: Client, asked: dict[str, Any], order: dict[str, Any]) -> float:
@@ -212,7 +212,7 @@ def told(own: Client, name: str, times: list[float], ordered: float) -> dict[str
     return {
         "gap": gap, "since advert": end - own.advertised.get(own.targets[name][2], 0.0),
         "advertised": own.targets[name][2] in own.advertised,
-        "quiet": max((later - sooner for sooner, later in pairs[1:] if later <= ordered), default=0.0),
+        "quiet": max((later - sooner for sooner, later in pairs if later <= ordered), default=0.0),
         "back": own.back.get(name, 0.0) > ordered,
         "opened": own.opened[name], "failed": own.failed[name], "slow": own.slow[name],
     }  # fmt: skip
