@@ -148,12 +148,13 @@ async def test_a_backup_is_warm_and_says_who_is_active(director: Director) -> No
         await director.until(lambda: HERE in director.kernel.addresses)
         async with active_peer(director):
             told = await director.api.status_where(
-                lambda status: status.get("virtualRouters", [{}])[0].get("activeSource") == PEER
+                lambda status: (
+                    status.get("virtualRouters", [{}])[0].get("activeSource") == PEER and "heldAddresses" not in status
+                )
             )
         [router] = told["virtualRouters"]
         assert (router["id"], router["family"], router["state"]) == (51, 4, "Backup")
         assert router["since"].endswith("Z")
-        assert "heldAddresses" not in told
         assert len(director.destinations()) == 2
 
 
