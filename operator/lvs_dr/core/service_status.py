@@ -216,7 +216,7 @@ def _ready(subject: Subject) -> Finding:  # noqa: PLR0911 - in order, the first 
         return wrong(accepted.reason, accepted.message + serving)
     active = subject.views.of_active
     if active is None:
-        return _of(subject.views.active.verdict)
+        return _kept_from(subject) or _of(subject.views.active.verdict)
     if active.silent:
         return unknown(Reason.AGENT_SILENT, f"{_silence(active.director)}; it was the Active director when last heard")
     if not subject.views.active.verdict.ok:
@@ -229,6 +229,17 @@ def _ready(subject: Subject) -> Finding:  # noqa: PLR0911 - in order, the first 
     if not _holds(active, subject.table.spec.address):
         return _not_held(subject, active)
     return _balance(subject, active)
+
+
+def _kept_from(subject: Subject) -> Finding | None:
+    """Return what keeps directors from the VIP itself, such as another machine that has it; None if nothing does."""
+    address = subject.table.spec.address
+    for view in subject.views.all:
+        status = view.record.status if view.record is not None and not view.silent else None
+        for problem in status.problems if status is not None else ():
+            if problem.address == address:
+                return wrong(reason_of(problem.reason), f"director {view.director}: {problem.message}")
+    return None
 
 
 def _was_programmed(subject: Subject) -> bool:

@@ -236,6 +236,19 @@ def test_what_the_active_director_cannot_do_is_the_reason(
     assert told(web_status(objects).conditions) == ("False", expected)
 
 
+def test_a_vip_that_no_director_may_take_says_why() -> None:
+    """A director does not take part for a VIP that another machine has: "nobody is Active" would explain nothing."""
+    objects = serving()
+    for name in (D1, D2):
+        record = objects.world.lvs_nodes[name]
+        assert record.status is not None
+        problem = Problem("AddressInUse", "02:00:00:00:00:01 answers", VIP)
+        objects.report(name, replace(record.status, problems=(problem,), held_addresses=(), virtual_routers=()))
+    found = web_status(objects)
+    assert told(found.conditions) == ("False", "AddressInUse")
+    assert "02:00:00:00:00:01" in condition(found.conditions).message
+
+
 def test_a_vip_that_another_node_still_holds_is_waited_for() -> None:
     """The name of who holds it is in the message."""
     objects = serving(group("other"), service(), real_server(S1), directors=(D1,))
