@@ -55,7 +55,7 @@ def evidence(tables: Iterable[DirectorTableSpec], health: HealthView) -> Mapping
         down = sum(
             1
             for each in serving
-            if any(health.get(CheckKey(each.address, port, check)) is Health.DOWN for port in ports)
+            if any(health.get(CheckKey(each.checked_at, port, check)) is Health.DOWN for port in ports)
         )
         before = found.get(table.address, Evidence())
         slowest = float(max(check.fall, check.rise) * check.interval_seconds + check.timeout_seconds)

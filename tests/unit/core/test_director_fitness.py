@@ -51,6 +51,17 @@ def test_the_evidence_counts_what_is_checked_and_serves() -> None:
     assert together(found, {"192.0.2.199"}).share == 1.0
 
 
+def test_the_evidence_is_of_the_address_that_is_checked() -> None:
+    """A director that is cut off from real servers checked elsewhere would stay Active for ever."""
+    entries = [
+        {"realServer": f"s{n}", "address": f"10.0.0.{n}", "weight": 1, "checkAddress": f"10.9.0.{n}"} for n in (1, 2)
+    ]
+    spec = table(destinations=entries)
+    assert spec.health_check is not None
+    health = {CheckKey("10.9.0.1", 80, spec.health_check): Health.DOWN}
+    assert evidence([spec], health)["192.0.2.100"] == Evidence(1, 2, 4.0)
+
+
 def test_a_verdict_needs_time_and_a_clear_change() -> None:
     """A short disturbance, or a share about the limit, would move VIPs back and forth."""
     verdict = judge(Verdict(), BAD, active=True, now=100.0)
