@@ -232,14 +232,16 @@ def _ready(subject: Subject) -> Finding:  # noqa: PLR0911 - in order, the first 
 
 
 def _kept_from(subject: Subject) -> Finding | None:
-    """Return what keeps directors from the VIP itself, such as another machine that has it; None if nothing does."""
-    address = subject.table.spec.address
-    for view in subject.views.all:
-        status = view.record.status if view.record is not None and not view.silent else None
-        for problem in status.problems if status is not None else ():
-            if problem.address == address:
-                return wrong(reason_of(problem.reason), f"director {view.director}: {problem.message}")
-    return None
+    """Return what keeps directors from the VIP itself; None if nothing does."""
+    live = (view for view in subject.views.all if not view.silent)
+    return next((found for view in live if (found := _trouble(view, subject.table.spec.address)) is not None), None)
+
+
+def _trouble(view: View, address: str) -> Finding | None:
+    problem = view.problem_with(address)
+    if problem is None:
+        return None
+    return wrong(reason_of(problem.reason), f"director {view.director}: {problem.message}")
 
 
 def _was_programmed(subject: Subject) -> bool:
@@ -250,11 +252,9 @@ def _was_programmed(subject: Subject) -> bool:
 
 
 def _not_held(subject: Subject, active: View) -> Finding:
-    address, record = subject.table.spec.address, active.record
-    status = record.status if record is not None else None
-    for problem in status.problems if status is not None else ():
-        if problem.address == address:
-            return wrong(reason_of(problem.reason), f"director {active.director}: {problem.message}")
+    address = subject.table.spec.address
+    if (trouble := _trouble(active, address)) is not None:
+        return trouble
     verdict = may_announce(subject.world, active.director, address, place_for(subject.world, subject.table))
     if not verdict.ok:
         return wrong(verdict.reason, verdict.message)

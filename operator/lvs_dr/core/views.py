@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lvs_dr.core.active import Active, active_for
 from lvs_dr.core.directors import directors, listed
-from lvs_dr.core.node import TableException, TableReport, table_name
+from lvs_dr.core.node import Problem, TableException, TableReport, table_name
 from lvs_dr.core.order import is_of
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.world import NodeRecord, TableRecord, World
@@ -40,6 +40,12 @@ class View(NamedTuple):
             if each.real_server and each.reason not in INFORMATIVE:
                 found.setdefault(each.real_server, each)
         return found
+
+    def problem_with(self, address: str) -> Problem | None:
+        """Return what keeps the director from a VIP, such as another machine that has it; None if nothing does."""
+        status = self.record.status if self.record is not None else None
+        found = status.problems if status is not None else ()
+        return next((problem for problem in found if problem.address == address), None)
 
     @property
     def panic(self) -> str:
