@@ -4,7 +4,7 @@ import errno
 import time
 from collections.abc import Callable
 
-from lvs_dr.agent.kernel.errors import KernelError, daemon_failure
+from lvs_dr.agent.kernel.errors import daemon_failure
 from lvs_dr.agent.kernel.family import Family
 from lvs_dr.core.kernel import DaemonConfig, DaemonKey, DaemonOp, Failure, Verb
 from lvs_dr.core.reasons import Reason
@@ -29,14 +29,9 @@ class SyncDaemons:
 
     def read(self) -> dict[DaemonKey, DaemonConfig]:
         """Return the daemons that run; none on a kernel without IPVS. Raises KernelError."""
-        try:
-            socket = self._family.socket()
-            if socket is None:
-                return {}
-            found = parse_daemons(socket.dump(get_daemons()))
-        except NetlinkFailure as error:
-            self._family.failed(error)
-            raise KernelError(errno.EIO, f"the sync daemons of IPVS cannot be read: {error}") from error
+        found = self._family.ask(lambda socket: parse_daemons(socket.dump(get_daemons())), "the sync daemons of IPVS")
+        if found is None:
+            return {}
         return {key: DaemonConfig(*found[state][1:]) for key, state in _STATES.items() if state in found}
 
     def apply(self, op: DaemonOp) -> Failure | None:

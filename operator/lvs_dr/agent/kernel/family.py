@@ -1,11 +1,15 @@
 """A generic netlink family that the kernel may not have: its socket, opened on first use."""
 
+import errno
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
+from lvs_dr.agent.kernel.errors import KernelError
 from lvs_dr.netlink.errors import FamilyMissing, NetlinkFailure, SocketUnusable
 from lvs_dr.netlink.socket import GenericNetlinkSocket
+
+T = TypeVar("T")
 
 RETRY_SECONDS: Final = 30.0
 """How long a missing family is not asked for again: asking starts modprobe."""
@@ -38,6 +42,18 @@ class Family:
                 self._missing_until = self._clock() + RETRY_SECONDS
                 self._missing(error)
         return self._socket
+
+    def ask(self, request: Callable[[GenericNetlinkSocket], T], what: str) -> T | None:
+        """Return what the request gives; None where the kernel does not have the family. Raises KernelError.
+
+        `what` says in the error what cannot be read.
+        """
+        try:
+            socket = self.socket()
+            return request(socket) if socket is not None else None
+        except NetlinkFailure as error:
+            self.failed(error)
+            raise KernelError(errno.EIO, f"{what} cannot be read: {error}") from error
 
     def failed(self, error: NetlinkFailure) -> None:
         """Take notice of an error; a socket that it leaves unusable is closed."""

@@ -4,7 +4,7 @@ import errno
 import time
 from collections.abc import Callable
 
-from lvs_dr.agent.kernel.errors import KernelError, timeout_failure
+from lvs_dr.agent.kernel.errors import timeout_failure
 from lvs_dr.agent.kernel.family import Family
 from lvs_dr.core.kernel import Failure, TimeoutKey, TimeoutOp
 from lvs_dr.core.reasons import Reason
@@ -27,14 +27,9 @@ class IpvsTimeouts:
 
     def read(self) -> dict[TimeoutKey, int]:
         """Return the timeouts in seconds; none on a kernel without IPVS. Raises KernelError."""
-        try:
-            socket = self._family.socket()
-            if socket is None:
-                return {}
-            found = parse_config(socket.request(get_config()))
-        except NetlinkFailure as error:
-            self._family.failed(error)
-            raise KernelError(errno.EIO, f"the timeouts of IPVS cannot be read: {error}") from error
+        found = self._family.ask(lambda socket: parse_config(socket.request(get_config())), "the timeouts of IPVS")
+        if found is None:
+            return {}
         return {key: seconds for key, seconds in zip((TCP, TCP_FIN, UDP), found, strict=True) if seconds}
 
     def apply(self, op: TimeoutOp) -> Failure | None:

@@ -79,15 +79,10 @@ class Tunnels:
 
     def read_gue_ports(self) -> frozenset[GuePortKey]:
         """Return the UDP ports for GUE; none on a kernel without module fou. Raises KernelError."""
-        try:
-            opened = self._family.socket()
-            if opened is None:
-                return frozenset()
-            ports = (fou.parse_port(message) for message in opened.dump(fou.get_ports()))
-            return frozenset(GuePortKey(*port) for port in ports if port is not None)
-        except NetlinkFailure as error:
-            self._family.failed(error)
-            raise KernelError(errno.EIO, f"the GUE ports cannot be read: {error}") from error
+        found = self._family.ask(
+            lambda socket: [fou.parse_port(message) for message in socket.dump(fou.get_ports())], "the GUE ports"
+        )
+        return frozenset(GuePortKey(*port) for port in found or () if port is not None)
 
     def apply(self, op: TunnelOp | GuePortOp) -> Failure | None:
         """Add, repair or remove a device, or open or close a port."""
