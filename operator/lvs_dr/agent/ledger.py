@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from threading import Lock
 from typing import Final
 
 import msgspec
@@ -68,7 +67,6 @@ class LedgerFile:
         self.path = run_directory / FILE_NAME
         self._boot_id = boot_id
         self._pieces = _Pieces()
-        self._writing = Lock()  # the loop's part is written in a thread, the speaker's may come meanwhile
         self.current = Ledger(boot_id)
 
     def load(self, *, put_aside: bool = True) -> Ledger:
@@ -100,16 +98,15 @@ class LedgerFile:
         return self.current
 
     def save_plan(self, planned: Ledger) -> bool:
-        """Write it if it changed; call it in a thread. Raises OSError, and then nothing may be changed.
+        """Write it if it changed; one thread at a time. Raises OSError, and then nothing may be changed.
 
         Not synced to disk: /run is memory, and void after a reboot anyway.
         """
-        with self._writing:
-            if planned == self.current:
-                return False
-            write_atomically(self.path, *self._pieces.of(planned), sync=False)
-            self.current = planned
-            return True
+        if planned == self.current:
+            return False
+        write_atomically(self.path, *self._pieces.of(planned), sync=False)
+        self.current = planned
+        return True
 
     def remove(self) -> None:
         """Delete the file: nothing is ours any more. Raises OSError."""
