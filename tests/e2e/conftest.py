@@ -1,6 +1,6 @@
 """The operator, installed once from manifests/ in the session's lab; every test starts and ends on clean nodes."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +8,22 @@ import pytest
 from lvs_lab import Lab
 from lvs_lab.workload import serve
 from tests.e2e.cluster import VIP_PORT, Cluster
+from tests.e2e.evidence import gather
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add what the cluster looks like to the report of a failure, while it still looks so."""
+    report = yield
+    cluster = getattr(item, "funcargs", {}).get("cluster")
+    if call.when == "call" and report.failed and cluster is not None:
+        report.sections.append(("the cluster when it failed", gather(cluster)))
+    return report
 
 
 @pytest.fixture(scope="session")
