@@ -1,19 +1,17 @@
 """Who may claim which VIP: a VIP on a node's lo takes that address away from the node, so not everybody any address."""
 
 from lvs_dr.core.addresses import Subnet, subnet
+from lvs_dr.core.contest import Claim, claim_of, rival_services, rival_tables
 from lvs_dr.core.decisions import Verdict
 from lvs_dr.core.directors import directors, interface_subnets, listed, prospects, usable_group
 from lvs_dr.core.indexing import mark_of
-from lvs_dr.core.objects import DirectorGroup, Invalid, Key, Protocol, VirtualService
+from lvs_dr.core.objects import DirectorGroup, Invalid, Key, VirtualService
 from lvs_dr.core.own_tables import claims, own_table
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.selector import matches
-from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.world import World
 
 ACCEPTED = Verdict(True, Reason.ACCEPTED)
-
-Ports = frozenset[tuple[int, Protocol]]
 
 
 def judge(world: World, service: VirtualService) -> Verdict:
@@ -115,20 +113,15 @@ def _reports_addresses(world: World, node: str) -> bool:
 
 
 def _uncontested(world: World, service: VirtualService, known: dict[Key, bool]) -> Verdict:
-    key, address = service.meta.key, service.address
-    mine = Ports((each.port, each.protocol) for each in service.ports)
+    key = service.meta.key
+    mine = claim_of(key, service)
     if service.firewall_mark and not (verdict := _mark_is_free(world, service, known)).ok:
         return verdict
-    for other in sorted(world.tables_by_address.get(address, ())):
+    for other in sorted(rival_tables(world, mine)):
         record = world.tables[other]
-        if record.owner == key:
-            continue
-        verdict = _against(service, mine, record.owner, record.spec.director_group, _ports(record.spec))
-        if not verdict.ok:
-            return verdict
-    if len(world.services_by_address.get(address, ())) > 1:
-        return _first_come(world, service, mine, known)
-    return ACCEPTED
+        if record.owner != key:
+            return _refused(mine, record.owner, claim_of(other, record.spec))
+    return _first_come(world, service, mine, known)
 
 
 def _mark_is_free(world: World, service: VirtualService, known: dict[Key, bool]) -> Verdict:
@@ -152,20 +145,18 @@ def _mark_taken(service: VirtualService, other: Key) -> Verdict:
     return Verdict(False, Reason.MARK_CLAIMED, text)
 
 
-def _first_come(world: World, service: VirtualService, mine: Ports, known: dict[Key, bool]) -> Verdict:
+def _first_come(world: World, service: VirtualService, mine: Claim, known: dict[Key, bool]) -> Verdict:
     """Judge against the older services that want the VIP and have no table for it yet."""
     others: list[VirtualService] = []
-    for key in world.services_by_address[service.address]:
+    for key in rival_services(world, mine):
         other = world.virtual_services[key]
         if isinstance(other, VirtualService) and _age(other) < _age(service):
             table = own_table(world, other)
             if table is None or not claims(table.spec, other):
                 others.append(other)
     for other in sorted(others, key=_age):
-        theirs = Ports((each.port, each.protocol) for each in other.ports)
-        verdict = _against(service, mine, other.meta.key, other.director_group, theirs)
-        if not verdict.ok and _will_have(world, other, known):
-            return verdict
+        if _will_have(world, other, known):
+            return _refused(mine, other.meta.key, claim_of(other.meta.key, other))
     return ACCEPTED
 
 
@@ -182,21 +173,16 @@ def _age(service: VirtualService) -> tuple[str, Key]:
     return service.meta.created, service.meta.key
 
 
-def _ports(spec: DirectorTableSpec) -> Ports:
-    return Ports((each.port, each.protocol) for each in spec.ports)
-
-
-def _against(service: VirtualService, mine: Ports, other: Key, group: str, theirs: Ports) -> Verdict:
-    key, address = service.meta.key, service.address
-    if other.namespace != key.namespace:
+def _refused(mine: Claim, other: Key, theirs: Claim) -> Verdict:
+    """Say why a claim cannot be served beside another that contests it."""
+    address = mine.address
+    if theirs.namespace != mine.namespace:
         text = f"{address} belongs to VirtualService {other}: an address is one namespace's; choose another VIP"
         return Verdict(False, Reason.ADDRESS_CLAIMED, text)
-    if group != service.director_group:
-        text = f"{address} belongs to DirectorGroup {group} (VirtualService {other}): an address is one group's"
+    if theirs.group != mine.group:
+        text = f"{address} belongs to DirectorGroup {theirs.group} (VirtualService {other}): an address is one group's"
         return Verdict(False, Reason.ADDRESS_CLAIMED, text)
-    if shared := sorted(mine & theirs):
-        port, protocol = shared[0]
-        which = f"port {port}/{protocol}" if port else f"any port of {protocol}"
-        text = f"{address} {which} is taken by VirtualService {other}: choose another port or VIP"
-        return Verdict(False, Reason.PORT_CLAIMED, text)
-    return ACCEPTED
+    port, protocol = min(mine.ports & theirs.ports)
+    which = f"port {port}/{protocol}" if port else f"any port of {protocol}"
+    text = f"{address} {which} is taken by VirtualService {other}: choose another port or VIP"
+    return Verdict(False, Reason.PORT_CLAIMED, text)

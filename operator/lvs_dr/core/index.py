@@ -2,10 +2,16 @@
 
 from dataclasses import dataclass, field
 
-from lvs_dr.core.objects import Key
+from lvs_dr.core.objects import Key, Protocol
 
 Label = tuple[str, str, str]
 """Namespace, label key, label value; ("namespace", "", "") where no label narrows the choice."""
+
+Place = tuple[str, str, str]
+"""A VIP, and whom it is claimed for: address, namespace, DirectorGroup (it is one namespace's and one group's)."""
+
+ClaimedPort = tuple[str, int, Protocol]
+"""Address, port (0 = any), protocol: one IPVS service."""
 
 Mark = tuple[str, int, int]
 """DirectorGroup, firewall mark, IP version: one IPVS service on each of the group's directors."""
@@ -16,6 +22,8 @@ class Index:
     """Only `core.indexing` changes it; a value that nothing refers to has no entry. Keys of LVSNodes are node names."""
 
     services_by_address: dict[str, set[Key]] = field(default_factory=dict)
+    services_by_place: dict[Place, set[Key]] = field(default_factory=dict)
+    services_by_port: dict[ClaimedPort, set[Key]] = field(default_factory=dict)
     services_by_namespace: dict[str, set[Key]] = field(default_factory=dict)
     services_by_group: dict[str, set[Key]] = field(default_factory=dict)
     services_by_mark: dict[Mark, set[Key]] = field(default_factory=dict)
@@ -26,6 +34,9 @@ class Index:
     real_servers_by_address: dict[str, set[Key]] = field(default_factory=dict)  # addresses they name themselves
     tables_by_owner: dict[Key, set[Key]] = field(default_factory=dict)  # VirtualService, by name
     tables_by_address: dict[str, set[Key]] = field(default_factory=dict)
+    tables_by_place: dict[Place, set[Key]] = field(default_factory=dict)
+    tables_by_port: dict[ClaimedPort, set[Key]] = field(default_factory=dict)
+    tables_by_router: dict[tuple[str, str, int], set[Key]] = field(default_factory=dict)  # address, group, its id
     tables_by_group: dict[str, set[Key]] = field(default_factory=dict)
     tables_by_node: dict[str, set[Key]] = field(default_factory=dict)  # with a destination on the node
     tables_by_carrier: dict[str, set[Key]] = field(default_factory=dict)  # with one there that needs the VIP on lo

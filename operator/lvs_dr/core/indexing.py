@@ -126,6 +126,9 @@ def _service_entries(key: Key, service: VirtualService | Invalid) -> Iterator[En
     yield "services_by_namespace", key.namespace
     if isinstance(service, VirtualService):
         yield "services_by_address", service.address
+        yield "services_by_place", (service.address, key.namespace, service.director_group)
+        for port in service.ports:
+            yield "services_by_port", (service.address, port.port, port.protocol)
         yield "services_by_group", service.director_group
         if service.firewall_mark:
             yield "services_by_mark", mark_of(service)
@@ -148,10 +151,15 @@ def _real_server_entries(key: Key, real_server: RealServer | Invalid) -> Iterato
             yield "real_servers_by_address", address
 
 
-def _table_entries(_: Key, table: TableRecord) -> Iterator[Entry]:
+def _table_entries(key: Key, table: TableRecord) -> Iterator[Entry]:
     yield "tables_by_owner", table.owner
     yield "tables_by_address", table.spec.address
+    yield "tables_by_place", (table.spec.address, key.namespace, table.spec.director_group)
+    for port in table.spec.ports:
+        yield "tables_by_port", (table.spec.address, port.port, port.protocol)
     yield "tables_by_group", table.spec.director_group
+    if table.spec.virtual_router_id:
+        yield "tables_by_router", (table.spec.address, table.spec.director_group, table.spec.virtual_router_id)
     if table.spec.firewall_mark:
         yield "tables_by_mark", mark_of(table.spec)
     for destination in table.spec.destinations:

@@ -24,6 +24,7 @@ LEAST_FIT_PRIORITY: Final = 200
 
 STEP: Final = 5
 STANDBY_LOWERS_BY: Final = 100
+MAXIMUM_ID: Final = 255
 MAXIMUM_PEERS: Final = 64
 MAXIMUM_PEER_ADDRESSES: Final = 16
 
@@ -53,7 +54,7 @@ def router_of(world: World, group: str, address: str) -> int:
     table was lost) does; else the address decides, so that nobody has to remember and consecutive VIPs spread evenly.
     """
     settings = settings_of(world, group)
-    for id_ in chain(_recorded(world, group, address), _told(world, group, address)):
+    for id_ in chain(_recorded(world, group, address, settings), _told(world, group, address)):
         if settings is None or in_range(settings, id_):
             return id_
     if settings is None:
@@ -61,11 +62,14 @@ def router_of(world: World, group: str, address: str) -> int:
     return settings.first_virtual_router_id + (number(address) or 0) % settings.instances
 
 
-def _recorded(world: World, group: str, address: str) -> Iterable[int]:
-    for key in sorted(world.tables_by_address.get(address, ())):
-        spec = world.tables[key].spec
-        if spec.director_group == group and spec.virtual_router_id:
-            yield spec.virtual_router_id
+def _recorded(world: World, group: str, address: str, settings: VrrpSettings | None) -> Iterable[int]:
+    """Return the ids that tables of the VIP record, of those that the group has; that of the first table first."""
+    known = world.index.tables_by_router
+    ids = range(1, MAXIMUM_ID + 1)
+    if settings is not None:
+        ids = range(settings.first_virtual_router_id, settings.first_virtual_router_id + settings.instances)
+    found = [id_ for id_ in ids if (address, group, id_) in known]
+    return found if len(found) <= 1 else sorted(found, key=lambda id_: min(known[address, group, id_]))
 
 
 def _told(world: World, group: str, address: str) -> Iterable[int]:
