@@ -29,6 +29,7 @@ from lvs_dr.process.metrics import Metrics
 log = logging.getLogger(__name__)
 
 SHOWN_AFTER_SECONDS = 30.0
+AT_ONCE = 100  # services compiled between two turns of the event loop
 
 
 class Step(NamedTuple):
@@ -74,7 +75,11 @@ class Reconciler:
 
     async def run_pass(self, dirty: Dirty) -> None:
         """Compile and write everything in `dirty`."""
-        await self._carry_out(self._table_steps(dirty.services))
+        keys, steps = sorted(dirty.services), list[Step]()
+        for first in range(0, len(keys), AT_ONCE):
+            steps += self._table_steps(keys[first : first + AT_ONCE])
+            await asyncio.sleep(0)  # the Lease and the probes are answered by this event loop too
+        await self._carry_out(steps)
         # What was just written changes what the nodes must be: take that along instead of writing them twice.
         dirty = merged(dirty, self._pending.take_nodes())
         await self._carry_out(self._node_steps(dirty.nodes))
@@ -116,7 +121,7 @@ class Reconciler:
 
     def _table_steps(self, keys: Iterable[Key]) -> list[Step]:
         steps = []
-        for key in sorted(keys):
+        for key in keys:
             item = Item("service", key)
             try:
                 decision = compile_table(self._store.world, key)
