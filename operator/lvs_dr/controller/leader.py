@@ -129,6 +129,13 @@ class Elector:
     async def attempt(self) -> None:
         """Try once to take or renew the Lease. Raises ApiError or Unreachable; the state is right in any case."""
         started = self._clock()
+        if self.elected.is_set() and self._observed is not None and self._observed.holder == self.identity:
+            try:
+                await self._take(self._observed, started)  # one request: a busy API server has time for it sooner
+            except (Conflict, NotFound):
+                log.debug("the Lease was changed or deleted by somebody else")
+            else:
+                return
         current = await self._door.read()
         if current != self._observed:
             self._observed, self._changed_at = current, self._clock()

@@ -28,6 +28,7 @@ GATHER_SECONDS = 0.02
 URGENT_SECONDS = 0.3
 DETAIL_SECONDS = 1.0
 RETRY_SECONDS = 2.0
+AT_ONCE = 32  # more than are in flight to the API server, few enough to let the event loop turn
 
 
 Kept = TypeVar("Kept", VirtualServiceStatus, RealServerStatus, DirectorGroupStatus)
@@ -80,6 +81,7 @@ class StatusKeeper:
         self._due: dict[Subject, float] = {}
         self._written: dict[Subject, float] = {}
         self._wake = asyncio.Event()
+        self._slots = asyncio.Semaphore(AT_ONCE)
 
     def mark(self, dirty: Dirty) -> None:
         """Summarise these objects soon."""
@@ -118,6 +120,10 @@ class StatusKeeper:
         await asyncio.gather(*(self._keep(subject) for subject in due))
 
     async def _keep(self, subject: Subject) -> None:
+        async with self._slots:
+            await self._summarise(subject)
+
+    async def _summarise(self, subject: Subject) -> None:
         kind, key = subject
         before = self._store.statuses.get((kind.kind, key))
         try:

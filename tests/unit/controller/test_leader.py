@@ -16,11 +16,13 @@ class FakeLease:
     def __init__(self) -> None:
         self.record: LeaseRecord | None = None
         self.away = False
+        self.reads = 0
 
     async def read(self) -> LeaseRecord | None:
         """See LeaseDoor."""
         if self.away:
             raise Unreachable("no answer")
+        self.reads += 1
         return self.record
 
     async def write(self, record: LeaseRecord) -> LeaseRecord:
@@ -57,6 +59,22 @@ async def test_holder_that_renews_is_never_displaced() -> None:
         await two.attempt()
         clock.advance(2)
     assert not two.elected.is_set()
+
+
+async def test_a_renewal_is_one_request_until_somebody_else_writes() -> None:
+    """An API server with much to do must not cost the leader its Lease; what others note on it is kept."""
+    lease, clock = FakeLease(), Clock()
+    one = elector(lease, "one", clock)
+    await one.attempt()
+    for _ in range(3):
+        await one.attempt()
+    assert lease.reads == 1
+    assert lease.record is not None
+    lease.record = replace(lease.record, version="77", annotations={"note": "theirs"})
+    await one.attempt()
+    assert one.holds()
+    assert lease.record.annotations == {"note": "theirs"}
+    assert lease.reads == 2
 
 
 async def test_old_looking_lease_is_only_taken_after_watching_it() -> None:
