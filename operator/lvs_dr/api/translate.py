@@ -20,15 +20,13 @@ from lvs_dr.api.checks import health_check
 from lvs_dr.api.models import DirectorGroupSpec, RealServerSpec, VirtualServiceSpec
 from lvs_dr.api.models.real_server import DRAIN_SECONDS
 from lvs_dr.api.models.selector import LabelSelector
-from lvs_dr.api.models.vrrp import DirectorVrrp
-from lvs_dr.api.translate_sync import sync_settings
+from lvs_dr.api.translate_group import ipvs_settings, sync_settings, vrrp_settings
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import (
     ConnectionLimits,
     DirectorGroup,
     InterfaceChoice,
     Invalid,
-    IpvsSettings,
     Key,
     Metadata,
     Namespace,
@@ -45,7 +43,6 @@ from lvs_dr.core.objects import (
     Tunnel,
     TunnelChecksum,
     VirtualService,
-    VrrpSettings,
 )
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.world import NodeRecord, TableRecord
@@ -59,9 +56,6 @@ Decoded = TypeVar("Decoded", bound=msgspec.Struct)
 
 PERSISTENCE_SECONDS = 300
 """Default of `persistence.timeoutSeconds`, as ipvsadm has it."""
-
-SYNC_SECONDS = 120
-"""Default of `vrrp.preemptDelaySeconds` with several instances: time to learn of the connections that exist."""
 
 MAXIMUM_PRIORITY = 254
 _PRIORITY = re.compile(r"[0-9]{1,4}")
@@ -165,36 +159,9 @@ def director_group(body: Body) -> DirectorGroup | Invalid:
         interface=InterfaceChoice(interface.name or "", interface.subnet or "") if interface else InterfaceChoice(),
         allowed_addresses=tuple(sorted(set(spec.allowed_addresses))),
         allowed_namespaces=None if spec.allowed_namespaces is None else _selector(spec.allowed_namespaces),
-        ipvs=_ipvs_settings(spec),
-        vrrp=_vrrp(spec.vrrp or DirectorVrrp()),
+        ipvs=ipvs_settings(spec.timeouts, spec.kernel_settings),
+        vrrp=vrrp_settings(spec.vrrp),
         sync=sync_settings(spec.connection_sync),
-    )
-
-
-def _vrrp(given: DirectorVrrp) -> VrrpSettings:
-    """Return the settings with the defaults that depend on the number of instances."""
-    delay = given.preempt_delay_seconds
-    if delay is None:
-        delay = SYNC_SECONDS if given.instances > 1 and given.effective_preempt else 0
-    return VrrpSettings(
-        first_virtual_router_id=given.first_virtual_router_id,
-        instances=given.instances,
-        advertisement_interval_milliseconds=given.advertisement_interval_milliseconds,
-        preempt=given.effective_preempt,
-        preempt_delay_seconds=delay,
-        unicast=bool(given.unicast),
-        stop_hold_seconds=given.stop_hold_seconds,
-    )
-
-
-def _ipvs_settings(spec: DirectorGroupSpec) -> IpvsSettings:
-    timeouts, sysctls = spec.timeouts, spec.kernel_settings
-    given = sysctls.model_dump(exclude_none=True) if sysctls is not None else {}
-    return IpvsSettings(
-        tcp_seconds=timeouts.tcp_seconds if timeouts else None,
-        tcp_fin_seconds=timeouts.tcp_fin_seconds if timeouts else None,
-        udp_seconds=timeouts.udp_seconds if timeouts else None,
-        sysctls=tuple(sorted((name, int(value)) for name, value in given.items())),
     )
 
 
