@@ -33,6 +33,7 @@ def director(asked: dict[str, Any]) -> None:
     """Set sysctls, services and daemons through the agent's kernel door."""
     from lvs_dr.agent.kernel.node import NodeKernel  # noqa: PLC0415 - only here, the client starts faster without
     from lvs_dr.core import kernel as core  # noqa: PLC0415
+    from lvs_dr.core.scope import IPVS  # noqa: PLC0415
     from lvs_dr.core.settings import sysctl_key  # noqa: PLC0415
     from lvs_dr.core.sync import DAEMONS  # noqa: PLC0415
 
@@ -49,7 +50,7 @@ def director(asked: dict[str, Any]) -> None:
         config = core.DaemonConfig(*asked["daemons"][daemon.state])
         ops.append(core.DaemonOp(core.Verb.ADD, daemon, config))
     node = NodeKernel()
-    node.read(frozenset(), ipvs=True)  # loads the module
+    node.read(frozenset(), IPVS)  # loads the module
     failures = node.apply(ops)
     node.close()
     if failures:

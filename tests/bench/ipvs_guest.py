@@ -24,6 +24,7 @@ from typing import Any
 from lvs_dr.agent.memory import share_the_interpreter, use_memory_calmly
 from lvs_dr.core.desired import desired
 from lvs_dr.core.plan import plan
+from lvs_dr.core.scope import IPVS
 from tests.bench import ipvs_parts as parts
 
 TICK_SECONDS = 0.001
@@ -107,7 +108,7 @@ async def steady(services: int, destinations: int, rounds: int) -> dict[str, Any
             node.change(services // 2, changed, generation=number + 2)
             wanted = node.state.take()
             began = time.perf_counter()
-            actual = await node.door.read(frozenset(), ipvs=True)
+            actual = await node.door.read(frozenset(), IPVS)
             read = time.perf_counter()
             assert wanted.spec is not None
             goal = desired(wanted.spec, wanted.tables, {}, node.ledger.current, held=frozenset(), reserved={})

@@ -36,11 +36,12 @@ def director(asked: dict[str, Any]) -> None:
     """Set sysctls, services, and daemons, each through the agent's kernel door."""
     from lvs_dr.agent.kernel.node import NodeKernel  # noqa: PLC0415 - only here, the client starts faster without
     from lvs_dr.core import kernel as core  # noqa: PLC0415
+    from lvs_dr.core.scope import IPVS  # noqa: PLC0415
     from lvs_dr.core.settings import sysctl_key  # noqa: PLC0415
     from lvs_dr.core.sync import DAEMONS  # noqa: PLC0415
 
     node = NodeKernel()
-    there = node.read(frozenset(), ipvs=True)
+    there = node.read(frozenset(), IPVS)
     ops: list[core.Op] = [core.DaemonOp(core.Verb.DELETE, key) for key in there.daemons]
     ops += [core.ServiceOp(core.Verb.DELETE, key) for key in there.services]
     ops += [core.SysctlOp(core.Verb.SET, sysctl_key(name), value) for name, value in asked["sysctls"].items()]

@@ -39,6 +39,7 @@ from lvs_dr.core.kernel import (
     Verb,
 )
 from lvs_dr.core.node_order import blocked
+from lvs_dr.core.scope import Scope
 from lvs_dr.core.settings import SETTING_KEYS, TCP, TCP_FIN, UDP, sysctl_key
 from lvs_dr.core.tunnels import MODULES, NAME_PREFIX
 from tests.contract.fake_daemons import FakeDaemons
@@ -83,16 +84,7 @@ class FakeKernel:
 
     # What the agent calls
 
-    def read(
-        self,
-        addresses: frozenset[str],
-        *,
-        ipvs: bool,
-        settings: bool = True,
-        tunnels: bool = False,
-        gue: bool = False,
-        guards: frozenset[str] = frozenset(),
-    ) -> KernelState:
+    def read(self, addresses: frozenset[str], parts: Scope) -> KernelState:
         """Return a copy of the state."""
         if self.read_error is not None:
             raise self.read_error
@@ -101,8 +93,8 @@ class FakeKernel:
             for key, config in dict(self.addresses).items()  # a copy: the speaker's thread may change them
             if key.interface == "lo" or key.address in addresses
         }
-        with_ipvs = ipvs and self.has_ipvs
-        settings = settings and with_ipvs
+        with_ipvs = parts.ipvs and self.has_ipvs
+        settings = parts.settings and with_ipvs
         return KernelState(
             services=dict(self.services) if with_ipvs else {},
             destinations=Destinations.of(self.destinations.items() if with_ipvs else ()),
@@ -112,10 +104,10 @@ class FakeKernel:
             timeouts=dict(self.timeouts) if settings else {},
             daemons=dict(self.daemons) if settings else {},
             tunnels={key: one for key, one in self.tunnels.items() if key.name.startswith(NAME_PREFIX)}
-            if tunnels
+            if parts.tunnels
             else {},
-            gue_ports=frozenset(self.gue_ports) if gue and self.has_fou else frozenset(),
-            guards={key: one for key, one in self.guards.items() if key.interface in guards},
+            gue_ports=frozenset(self.gue_ports) if parts.gue and self.has_fou else frozenset(),
+            guards={key: one for key, one in self.guards.items() if key.interface in parts.guards},
             connections=Destinations.of(
                 (key, self.connections.get(key, 0)) for key in (self.destinations if with_ipvs else ())
             ),

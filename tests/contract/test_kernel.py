@@ -29,6 +29,7 @@ from lvs_dr.core.kernel import (
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.plan import plan
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.scope import IPVS, LO_ALONE
 
 PLAIN = ServiceConfig("wlc")
 PLAIN6 = ServiceConfig("wlc", prefix_length=128)
@@ -51,7 +52,7 @@ def inside(service: ServiceKey, host: int = 21) -> DestinationKey:
 
 def read(kernel: Kernel, *addresses: str) -> KernelState:
     """Read everything."""
-    return kernel.read(frozenset(addresses), ipvs=True)
+    return kernel.read(frozenset(addresses), IPVS)
 
 
 @pytest.mark.parametrize("protocol", [6, 17, 132])
@@ -171,7 +172,7 @@ def test_a_mark_without_packets_is_silent(kernel: Kernel) -> None:
 def test_the_size_of_the_connection_table_is_told(kernel: Kernel) -> None:
     """Nobody would see that a busy director has too small a table."""
     assert read(kernel).ipvs_slots >= 256
-    assert kernel.read(frozenset(), ipvs=False).ipvs_slots == 0
+    assert kernel.read(frozenset(), LO_ALONE).ipvs_slots == 0
 
 
 def test_editing_what_is_absent_is_a_failure(kernel: Kernel) -> None:
@@ -187,7 +188,7 @@ def test_ipvs_is_left_alone_where_it_is_not_asked_for(kernel: Kernel) -> None:
     """A plain backend would load ip_vs and read a table that is not its own."""
     key = fresh()
     kernel.apply([ServiceOp(Verb.ADD, key, PLAIN)])
-    assert not kernel.read(frozenset(), ipvs=False).services
+    assert not kernel.read(frozenset(), LO_ALONE).services
 
 
 def test_vips_on_lo(kernel: Kernel) -> None:
@@ -241,7 +242,7 @@ def test_guard_routes(kernel: Kernel) -> None:
 
 def test_sysctls(kernel: Kernel) -> None:
     """ARP settings could not be read, written or polled."""
-    assert kernel.read(frozenset(), ipvs=False).sysctls.keys() == set(ARP_KEYS)
+    assert kernel.read(frozenset(), LO_ALONE).sysctls.keys() == set(ARP_KEYS)
     before = kernel.read_sysctls()[ALL_IGNORE]
     assert kernel.apply([SysctlOp(Verb.SET, ALL_IGNORE, "1")]) == ()
     assert kernel.read_sysctls()[ALL_IGNORE] == "1"

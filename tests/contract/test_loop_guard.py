@@ -13,7 +13,7 @@ from lvs_dr.core.loop_guard import INTACT
 from lvs_dr.core.node import BackendTunnel, DirectorRole, LVSNodeSpec, PeerDirector, Vrrp
 from lvs_dr.core.objects import TunnelType
 from lvs_dr.core.plan import plan
-from lvs_dr.core.scope import scope
+from lvs_dr.core.scope import Scope, scope
 from lvs_dr.core.table import DirectorTableSpec, TableTunnel
 
 VIP, VIP6 = "192.0.2.100", "2001:db8::100"
@@ -36,9 +36,9 @@ def table(vip: str) -> DirectorTableSpec:
 def cleaned(kernel: Kernel) -> Iterator[Kernel]:
     """A kernel that keeps no guard."""
     yield kernel
-    after = kernel.read(frozenset(), ipvs=False, tunnels=True, guards=frozenset({"eth0"})).guards
+    after = kernel.read(frozenset(), Scope(tunnels=True, guards=frozenset({"eth0"}))).guards
     ops: list[Op] = [GuardOp(Verb.DELETE, key) for key in sorted(after, key=lambda key: -key.part)]
-    ops += [TunnelOp(Verb.DELETE, key) for key in kernel.read(frozenset(), ipvs=False, tunnels=True).tunnels]
+    ops += [TunnelOp(Verb.DELETE, key) for key in kernel.read(frozenset(), Scope(tunnels=True)).tunnels]
     assert kernel.apply(ops) == ()
 
 
@@ -64,7 +64,7 @@ class Node:
     def read(self) -> KernelState:
         """Read what a pass reads."""
         parts = scope(self.spec, self.ledger, "eth0")
-        return self.kernel.read(frozenset(), **parts._replace(ipvs=False)._asdict())
+        return self.kernel.read(frozenset(), parts._replace(ipvs=False))
 
     def follow(self, *macs: str) -> tuple[Op, ...]:
         """Make one pass, of which only the guard and tunnels are carried out."""
@@ -135,7 +135,7 @@ def test_a_qdisc_that_was_there_stays(cleaned: Kernel) -> None:
     node.follow(MAC)
     node.spec = LVSNodeSpec(decided=True)
     node.follow()
-    assert cleaned.read(frozenset(), ipvs=False, guards=frozenset({"eth0"})).guards.keys() == {QDISC}
+    assert cleaned.read(frozenset(), Scope(guards=frozenset({"eth0"}))).guards.keys() == {QDISC}
 
 
 def test_our_qdisc_stays_while_others_use_it(cleaned: Kernel) -> None:
@@ -146,7 +146,7 @@ def test_our_qdisc_stays_while_others_use_it(cleaned: Kernel) -> None:
     assert cleaned.apply([GuardOp(Verb.ADD, foreign)]) == ()
     node.spec = LVSNodeSpec(decided=True)
     node.follow()
-    assert cleaned.read(frozenset(), ipvs=False, guards=frozenset({"eth0"})).guards.keys() == {QDISC, foreign}
+    assert cleaned.read(frozenset(), Scope(guards=frozenset({"eth0"}))).guards.keys() == {QDISC, foreign}
 
 
 def test_what_comes_out_of_a_tunnel_is_guarded_against(cleaned: Kernel) -> None:
@@ -164,7 +164,7 @@ def test_an_interface_that_is_gone(cleaned: Kernel) -> None:
     [failure] = cleaned.apply([GuardOp(Verb.ADD, missing)])
     assert failure.reason == "LoopGuardIncomplete"
     assert cleaned.apply([GuardOp(Verb.DELETE, missing)]) == ()
-    assert cleaned.read(frozenset(), ipvs=False, guards=frozenset({"eth7"})).guards == {}
+    assert cleaned.read(frozenset(), Scope(guards=frozenset({"eth7"}))).guards == {}
 
 
 def test_no_filter_without_its_qdisc(cleaned: Kernel) -> None:

@@ -12,6 +12,7 @@ from lvs_dr.core.node import BackendTunnel, DirectorRole, DirectorSettings, Ipvs
 from lvs_dr.core.objects import TunnelChecksum, TunnelType
 from lvs_dr.core.plan import plan
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.scope import LO_ALONE, Scope
 from lvs_dr.core.settings import SETTING_KEYS, TCP, TCP_FIN, UDP, sysctl_key
 from lvs_dr.core.table import TableTunnel
 from lvs_dr.core.tunnels import device, gue_port, ready
@@ -32,7 +33,7 @@ WISH = DirectorSettings(
 
 def read(kernel: Kernel) -> KernelState:
     """Read everything."""
-    return kernel.read(frozenset(), ipvs=True, tunnels=True, gue=True)
+    return kernel.read(frozenset(), Scope(ipvs=True, settings=True, tunnels=True, gue=True))
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_a_timeout_is_set_alone(cleaned: Kernel) -> None:
 def test_settings_are_read_only_with_ipvs(cleaned: Kernel) -> None:
     """A node that never directs would load ip_vs for settings that nobody wants there."""
     assert not kernel_without_ipvs(cleaned).timeouts
-    unasked = cleaned.read(frozenset(), ipvs=True, settings=False)
+    unasked = cleaned.read(frozenset(), Scope(ipvs=True))
     assert not unasked.timeouts, "every pass would read them"
     assert not set(SETTING_KEYS) & set(unasked.sysctls)
     assert not kernel_without_ipvs(cleaned).sysctls.keys() & set(SETTING_KEYS)
@@ -94,7 +95,7 @@ def test_settings_are_read_only_with_ipvs(cleaned: Kernel) -> None:
 
 def kernel_without_ipvs(kernel: Kernel) -> KernelState:
     """Read as a plain backend does."""
-    return kernel.read(frozenset(), ipvs=False)
+    return kernel.read(frozenset(), LO_ALONE)
 
 
 def test_settings_are_reached_repaired_and_put_back(cleaned: Kernel) -> None:

@@ -12,6 +12,7 @@ from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import DirectorRole, DirectorSettings, IpvsSysctl, LVSNodeSpec
 from lvs_dr.core.plan import plan
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.scope import IPVS, LO_ALONE, Scope
 from lvs_dr.core.settings import SETTING_KEYS, sysctl_key
 from lvs_dr.core.sync import BACKUP, DAEMONS, MASTER
 from lvs_dr.core.sync_spec import ConnectionSync
@@ -23,7 +24,7 @@ THEIRS = DaemonConfig("eth0", 9, 1472, "224.0.0.81", 8848, 1)
 
 def read(kernel: Kernel) -> KernelState:
     """Read what belongs to IPVS."""
-    return kernel.read(frozenset(), ipvs=True)
+    return kernel.read(frozenset(), IPVS)
 
 
 @pytest.fixture
@@ -162,5 +163,5 @@ def test_starting_twice_and_stopping_twice_is_no_failure(cleaned: Kernel) -> Non
 def test_daemons_are_read_only_where_somebody_wishes_them(cleaned: Kernel) -> None:
     """Every pass would read them."""
     assert cleaned.apply([DaemonOp(Verb.ADD, MASTER, THEIRS)]) == ()
-    assert not cleaned.read(frozenset(), ipvs=True, settings=False).daemons
-    assert not cleaned.read(frozenset(), ipvs=False).daemons
+    assert not cleaned.read(frozenset(), Scope(ipvs=True)).daemons
+    assert not cleaned.read(frozenset(), LO_ALONE).daemons

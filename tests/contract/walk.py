@@ -15,6 +15,7 @@ from lvs_dr.core.kernel import (
 )
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.plan import plan
+from lvs_dr.core.scope import IPVS
 from tests.contract.table_cases import Found, vip_of
 
 ROUNDS = 4
@@ -22,7 +23,7 @@ ROUNDS = 4
 
 def state(kernel: Kernel) -> KernelState:
     """Return the IPVS tables of a kernel, without what changes by itself."""
-    read = kernel.read(frozenset(), ipvs=True)
+    read = kernel.read(frozenset(), IPVS)
     return KernelState(services=read.services, destinations=read.destinations)
 
 
@@ -51,7 +52,7 @@ def walk(kernel: Kernel, theirs: Found, wanted: Sequence[Desired]) -> None:
     for wish in (*wanted, Desired()):
         ledger = _follow(kernel, wish, ledger)
     for _ in range(ROUNDS):
-        made = plan(Desired(), kernel.read(frozenset(), ipvs=True), ledger)
+        made = plan(Desired(), kernel.read(frozenset(), IPVS), ledger)
         ledger = made.ledger
         if not made.ops:
             break
@@ -62,7 +63,7 @@ def walk(kernel: Kernel, theirs: Found, wanted: Sequence[Desired]) -> None:
 
 def _follow(kernel: Kernel, wish: Desired, ledger: Ledger) -> Ledger:
     """Make one pass, operation by operation."""
-    before = kernel.read(frozenset(), ipvs=True)
+    before = kernel.read(frozenset(), IPVS)
     made = plan(wish, before, ledger)
     ours = {*made.ledger.services, *(key for key, _ in made.ledger.adopted_services)}
     ours_inside = set(made.ledger.known_destinations)
@@ -86,10 +87,10 @@ def _follow(kernel: Kernel, wish: Desired, ledger: Ledger) -> Ledger:
             if entry not in ours_inside and entry.service in ours:
                 assert now.destinations.get(entry, setting) == setting
     _assert_reached(kernel, wish, before)
-    again = plan(wish, kernel.read(frozenset(), ipvs=True), made.ledger)
+    again = plan(wish, kernel.read(frozenset(), IPVS), made.ledger)
     assert again.ops == ()
     # The ledger forgets what was removed one pass later: it is written before the kernel is changed.
-    third = plan(wish, kernel.read(frozenset(), ipvs=True), again.ledger)
+    third = plan(wish, kernel.read(frozenset(), IPVS), again.ledger)
     assert (third.ops, third.ledger) == ((), again.ledger)
     return again.ledger
 

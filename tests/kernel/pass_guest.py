@@ -34,7 +34,7 @@ def once(kernel: NodeKernel, ledger: LedgerFile, asked: dict[str, Any]) -> dict[
     addresses = frozenset({table.address for table in tables.values()} | ledger_addresses(ledger.current))
     owner = other_owner({interface.name for interface in kernel.interfaces()})
     interface = asked.get("interface", "")
-    before = kernel.read(addresses, **scope(spec, ledger.current, interface)._asdict())
+    before = kernel.read(addresses, scope(spec, ledger.current, interface))
     held = frozenset(asked.get("held", ()))
     link = sync_link(spec.director, "", kernel.interfaces(), held)
     goal = desired(
@@ -44,7 +44,7 @@ def once(kernel: NodeKernel, ledger: LedgerFile, asked: dict[str, Any]) -> dict[
     made = plan(goal, before, ledger.current)
     ledger.save_plan(made.ledger)
     failures = kernel.apply(made.ops)
-    after = kernel.read(addresses, **scope(spec, ledger.current, interface)._asdict())
+    after = kernel.read(addresses, scope(spec, ledger.current, interface))
     return {
         "commands": [command(op) for op in made.ops],
         "failures": [[command(failure.op), failure.reason, failure.message] for failure in failures],

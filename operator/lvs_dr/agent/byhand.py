@@ -124,4 +124,4 @@ def _plan(kernel: Kernel, ledger: Ledger, stored: LastGood, held: frozenset[str]
 
 
 def _read(kernel: Kernel, ledger: Ledger, spec: LVSNodeSpec = NOTHING) -> KernelState:
-    return kernel.read(ledger_addresses(ledger), **scope(spec, ledger)._asdict())
+    return kernel.read(ledger_addresses(ledger), scope(spec, ledger))

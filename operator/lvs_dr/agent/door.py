@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from lvs_dr.agent.kernel.protocol import Interface, Kernel
 from lvs_dr.core.kernel import Failure, KernelState, Op, SysctlKey
+from lvs_dr.core.scope import Scope
 
 CALL_SECONDS = 20.0
 
@@ -51,20 +52,9 @@ class KernelDoor:
         finally:
             self._began = None
 
-    async def read(
-        self,
-        addresses: frozenset[str],
-        *,
-        ipvs: bool,
-        settings: bool = True,
-        tunnels: bool = False,
-        gue: bool = False,
-        guards: frozenset[str] = frozenset(),
-    ) -> KernelState:
+    async def read(self, addresses: frozenset[str], parts: Scope) -> KernelState:
         """Read the state of one pass."""
-        return await self.call(
-            lambda: self._kernel.read(addresses, ipvs=ipvs, settings=settings, tunnels=tunnels, gue=gue, guards=guards)
-        )
+        return await self.call(self._kernel.read, addresses, parts)
 
     async def apply(self, ops: Sequence[Op]) -> tuple[Failure, ...]:
         """Carry out operations."""

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
 
 from msgspec import structs
 
@@ -16,13 +15,14 @@ from lvs_dr.agent.drains import DrainCounts
 from lvs_dr.agent.drift import Drift
 from lvs_dr.agent.health.prober import Prober
 from lvs_dr.agent.inforce import Force, InForce
-from lvs_dr.agent.interface import director_interface, ledger_addresses, sync_link
+from lvs_dr.agent.interface import director_interface, sync_link
 from lvs_dr.agent.ipvs_report import ConnectionCount
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.peers import PeerMacs
 from lvs_dr.agent.programmed import Programmed
-from lvs_dr.agent.routers import Fitness, assignment
+from lvs_dr.agent.reader import KernelReader
 from lvs_dr.agent.seen import Done, Seen, Surroundings
+from lvs_dr.agent.speaker_orders import SpeakerOrders
 from lvs_dr.agent.succession import Succession
 from lvs_dr.agent.words import command
 from lvs_dr.core.arp_settings import arp_repairs
@@ -37,16 +37,12 @@ from lvs_dr.core.kernel import (
     Verb,
 )
 from lvs_dr.core.node import LVSNodeSpec
-from lvs_dr.core.reasons import Reason
-from lvs_dr.core.scope import scope
 from lvs_dr.core.settings import other_owner
 from lvs_dr.core.table import DirectorTableSpec
-from lvs_dr.vrrp.messages import Assignment
 
 log = logging.getLogger(__name__)
 
 LOGGED = 10  # refusals of one pass that are logged one by one
-LONGEST_FAULT = 250
 
 
 class NodePass:
@@ -76,14 +72,13 @@ class NodePass:
         self.connections = ConnectionCount()
         self.drains = DrainCounts()
         self.programmed = Programmed()
+        self._reader = KernelReader(door, ledger, assigner)
+        self._orders = SpeakerOrders(assigner, ledger)
         self._succession = Succession()
         self._decider = Decider()
-        self._surroundings: Surroundings | None = None
         self._interface = ""
         self._checked: Mapping[str, DirectorTableSpec] | None = None
         self._served: Mapping[str, DirectorTableSpec] = {}  # tables of the pass before
-        self._fitness = Fitness()
-        self._fault = ""
         self._sysctls: Desired = Desired(writable=False)
         self._failing: set[str] = set()
         self._draining = False
@@ -98,75 +93,43 @@ class NodePass:
         spec = force.spec if force is not None else LVSNodeSpec()
         if not wanted.decided:
             spec = structs.replace(spec, decided=False)
-        around = await self._look_around(spec, deep=deep)
+        around = await self._reader.surroundings(spec, deep=deep)
         self._interface = director_interface(spec.director, around.interfaces, self._interface) if spec.director else ""
         self._prober.use_addresses(tuple(each for one in around.interfaces for each in one.addresses))
         if force is None:
             return Seen(wanted, None, around)
         inherited = self._succession.follow(force.tables, force.versions, self._clock())
-        await self._release_first(spec, heard=wanted.heard)
+        if spec.decided and not spec.paused and wanted.heard:
+            await self._orders.release_first(spec, self._interface, around)
         tables = self._with_lingering(spec, inherited)
-        actual = await self._read(spec, tables)
+        actual = await self._reader.state(spec, tables, self._interface)
         await self._check(tables, actual)
         situation = self._situation(spec, tables, wanted, around)
         goal, done = await asyncio.to_thread(self._decide, situation, actual, heard=wanted.heard)
         done = await self._carry_out(done)
         if done.beyond_ipvs:
             # What is reported of lo and of tunnels opens the way for traffic: it is read, not inferred.
-            lo = await self._read(spec, tables, ipvs=False)
-            actual = structs.replace(
-                actual,
-                addresses=lo.addresses,
-                routes=lo.routes,
-                sysctls={**actual.sysctls, **lo.sysctls},
-                tunnels=lo.tunnels,
-                gue_ports=lo.gue_ports,
-                guards=lo.guards,
-            )
+            actual = await self._reader.beyond_ipvs(spec, tables, self._interface, actual)
         self._served, self._sysctls = tables, goal
         await asyncio.to_thread(self._settle, force, tables, goal, done)
         if spec.director is not None:
             view, now = self._prober.view(), self._clock()
-            await asyncio.to_thread(self._fitness.look, spec.director, tables, view, self._assigner.state, now)
-        self._assign(spec, goal, actual, done, heard=wanted.heard, again=deep)
-        return Seen(wanted, force, around, self._interface, actual, goal, done)
+            await asyncio.to_thread(self._orders.fitness.look, spec.director, tables, view, self._assigner.state, now)
+        seen = Seen(wanted, force, around, self._interface, actual, goal, done)
+        self._orders.give(spec, seen, tables, again=deep)
+        return seen
 
     async def poll(self) -> bool:
         """Tell whether a pass is needed although nothing told so. Raises KernelError.
 
         ARP settings raise no event when they change, nor does the end of a connection that a removal waits for.
         """
-        if self._draining or self.drains.waiting or self._clock() >= self._fitness.due:
+        if self._draining or self.drains.waiting or self._clock() >= self._orders.fitness.due:
             return True
         if not self._sysctls.sysctls:
             return False
         repairs = arp_repairs(self._sysctls.sysctls, await self._door.read_sysctls())
         return bool(self.drift.admit(repairs, self._clock())[0])
-
-    async def _look_around(self, spec: LVSNodeSpec, *, deep: bool) -> Surroundings:
-        announced = spec.director.addresses if spec.director else ()
-        virtual = ledger_addresses(self._ledger.current) | {*spec.backend_addresses, *announced}
-        virtual |= self._assigner.exposed
-        around = self._surroundings
-        if around is None or deep:
-            interfaces, next_hops = await self._door.surroundings()
-            fresh = Surroundings(interfaces, next_hops, virtual)
-            around = around if fresh == around else fresh
-        elif around.virtual != virtual:
-            around = Surroundings(around.interfaces, around.next_hops, virtual)
-        self._surroundings = around
-        return around
-
-    async def _release_first(self, spec: LVSNodeSpec, *, heard: bool) -> None:
-        """Have the speaker let go of VIPs before their services go: a client must not find a VIP without service."""
-        if not spec.decided or spec.paused or not heard:
-            return
-        exposed = self._assigner.exposed
-        announced = frozenset(spec.director.addresses if spec.director else ())
-        if exposed - announced:
-            state = self._assigner.state
-            here = frozenset(state.held) | state.configured
-            await self._assigner.release(self._assignment(spec, may=here, keep=frozenset()))
 
     def _with_lingering(
         self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec]
@@ -183,16 +146,6 @@ class NodePass:
             if replaced and table.address in held and not (table.address in announced and table.address in current):
                 lingering[name if name not in tables else f"{name} at {table.address}"] = table
         return {**tables, **lingering} if lingering else tables
-
-    async def _read(
-        self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec], *, ipvs: bool = True
-    ) -> KernelState:
-        ledger = self._ledger.current
-        known = {table.address for table in tables.values()} | ledger_addresses(ledger) | set(spec.backend_addresses)
-        known.update(spec.director.addresses if spec.director else ())
-        known |= self._assigner.exposed
-        parts = scope(spec, ledger, self._interface)
-        return await self._door.read(frozenset(known), **parts._replace(ipvs=ipvs and parts.ipvs)._asdict())
 
     async def _check(self, tables: Mapping[str, DirectorTableSpec], actual: KernelState) -> None:
         if tables is not self._checked:
@@ -273,56 +226,3 @@ class NodePass:
                 busy |= services_of(table)
         paused = {name for name, table in force.tables.items() if table.paused}
         self.programmed.settle(force.tables, force.versions, busy=busy, untouched=paused)
-
-    def _assign(
-        self, spec: LVSNodeSpec, goal: Desired, actual: KernelState, done: Done, *, heard: bool, again: bool
-    ) -> None:
-        """Tell the speaker which VIPs to hold: those we are to announce and have services for."""
-        state = self._assigner.state
-        held = frozenset(state.held)
-        if not goal.writable or (not heard and spec.director is None):
-            self._assigner.want(Assignment(self._interface, paused=True))
-            return
-        if spec.director is None:
-            self._assigner.want(Assignment(""), again=again)
-            return
-        served = {goal.notes[key].address for key in goal.services if key in actual.services or key in done.added}
-        self._fault = self._ipvs_fault(done, served=bool(served), wanted=bool(goal.services))
-        if goal.left_alone:
-            ledger = self._ledger.current
-            served |= goal.left_alone & {ledger.note(key).address for key in actual.services}
-        # A real server of the VIP gets its services when it holds the VIP (the loop guard).
-        guarded = frozenset(spec.backend_addresses) & {table.address for table in self._served.values()}
-        own = {refusal.address for refusal in goal.refusals if refusal.reason is Reason.RESERVED_ADDRESS}
-        may = held | ((served | guarded) - own)
-        if self._fault:
-            may |= state.configured  # with the fault, so that it is told
-        keep = held | state.configured if not heard else frozenset[str]()
-        self._assigner.want(self._assignment(spec, may=may, keep=keep), again=again)
-
-    def _assignment(self, spec: LVSNodeSpec, *, may: AbstractSet[str], keep: AbstractSet[str]) -> Assignment:
-        if spec.director is None:
-            return Assignment("")
-        return assignment(
-            self._interface,
-            spec.director,
-            may=may,
-            keep=keep,
-            fitness=self._fitness,
-            fault=self._fault,
-            source6=self._source6(),
-            state=self._assigner.state,
-        )
-
-    def _source6(self) -> str:
-        """Return the node's own IPv6 address on the director's interface, "" if there is none."""
-        own = self._surroundings.own if self._surroundings is not None else ()
-        texts = (text for one in own if one.name == self._interface for text in one.addresses if ":" in text)
-        return next(texts, "").partition("/")[0]
-
-    def _ipvs_fault(self, done: Done, *, served: bool, wanted: bool) -> str:
-        """Return why the node cannot direct; once IPVS is missing, until it has something of ours again."""
-        missing = next((one for one in done.failures if one.reason == Reason.IPVS_UNAVAILABLE), None)
-        if missing is not None:
-            return f"IPVS cannot be used: {missing.message}"[:LONGEST_FAULT]
-        return self._fault if wanted and not served else ""

@@ -33,6 +33,11 @@ class Surroundings(msgspec.Struct, frozen=True, dict=True):
         """Addresses that can be no VIP here."""
         return reserved_addresses(self.own, self.next_hops)
 
+    def source6(self, interface: str) -> str:
+        """Return the node's own IPv6 address on an interface, "" if there is none."""
+        texts = (text for one in self.own if one.name == interface for text in one.addresses if ":" in text)
+        return next(texts, "").partition("/")[0]
+
 
 class Done(msgspec.Struct, frozen=True, dict=True):
     """What one pass did to the kernel."""

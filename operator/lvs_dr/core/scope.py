@@ -1,6 +1,6 @@
 """Which parts of the kernel a node has to do with: the others are not read, so that no module is loaded for them."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.loop_guard import guard_interfaces
@@ -11,13 +11,17 @@ from lvs_dr.core.tunnels import device
 
 
 class Scope(NamedTuple):
-    """What to read beside lo: IPVS, its settings, tunnel devices, GUE ports, interfaces with a loop guard."""
+    """What to read beside lo. Asking for IPVS, or for the UDP ports of GUE, loads the kernel's module for it."""
 
-    ipvs: bool
-    settings: bool
-    tunnels: bool
-    gue: bool
-    guards: frozenset[str]
+    ipvs: bool = False
+    settings: bool = False  # of IPVS: its timeouts, sysctls and sync daemons; not without `ipvs`
+    tunnels: bool = False  # tunnel devices
+    gue: bool = False  # UDP ports of GUE
+    guards: frozenset[str] = frozenset()  # interfaces with a loop guard
+
+
+IPVS: Final = Scope(ipvs=True, settings=True)
+LO_ALONE: Final = Scope()
 
 
 def scope(spec: LVSNodeSpec, ledger: Ledger, interface: str = "") -> Scope:

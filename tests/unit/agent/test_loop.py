@@ -10,6 +10,7 @@ import pytest
 
 from lvs_dr.agent.door import KernelDoor, KernelStuckError
 from lvs_dr.agent.loop import Loop
+from lvs_dr.core.scope import IPVS
 from tests.contract.fake_kernel import FakeKernel
 
 
@@ -178,6 +179,6 @@ async def test_the_door_passes_errors_on() -> None:
     kernel.read_error = RuntimeError("boom")
     door = KernelDoor(kernel)
     with pytest.raises(RuntimeError, match="boom"):
-        await door.read(frozenset(), ipvs=True)
+        await door.read(frozenset(), IPVS)
     door.close()
     assert kernel.closed

@@ -9,6 +9,7 @@ from lvs_dr.agent.decider import Decider, Situation
 from lvs_dr.core.kernel import DestinationOp, Verb
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.scope import IPVS
 from tests.contract.fake_kernel import FakeKernel
 from tests.unit.agent.big_node import BigNode, table
 from tests.unit.core.plan_cases import director
@@ -72,19 +73,19 @@ def test_what_has_not_changed_is_not_decided_again() -> None:
             unreadable=frozenset(),
         )
 
-    first, made = decider.decide(situation(Ledger("b"), director()), kernel.read(frozenset(), ipvs=True), 0.0)
+    first, made = decider.decide(situation(Ledger("b"), director()), kernel.read(frozenset(), IPVS), 0.0)
     assert kernel.apply(made.ops) == ()
     quiet = situation(made.ledger, director())
-    goal, made = decider.decide(quiet, kernel.read(frozenset(), ipvs=True), 1.0)
+    goal, made = decider.decide(quiet, kernel.read(frozenset(), IPVS), 1.0)
     assert made.ops == ()
-    again, same = decider.decide(quiet, kernel.read(frozenset(), ipvs=True), 2.0)
+    again, same = decider.decide(quiet, kernel.read(frozenset(), IPVS), 2.0)
     assert again is goal
     assert same is made
     kernel.flush_ipvs()
-    _, repairing = decider.decide(quiet, kernel.read(frozenset(), ipvs=True), 3.0)
+    _, repairing = decider.decide(quiet, kernel.read(frozenset(), IPVS), 3.0)
     assert len(repairing.ops) == len(first.services) + len(first.destinations)
     kernel.apply(repairing.ops)
     assert decider.decide(situation(made.ledger, LVSNodeSpec()), KERNEL_EMPTY, 4.0)[0].writable is False
 
 
-KERNEL_EMPTY = FakeKernel().read(frozenset(), ipvs=True)
+KERNEL_EMPTY = FakeKernel().read(frozenset(), IPVS)

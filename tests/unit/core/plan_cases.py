@@ -21,6 +21,7 @@ from lvs_dr.core.ledger import Ledger, ledger_for
 from lvs_dr.core.node import DirectorRole, LVSNodeSpec
 from lvs_dr.core.objects import OnFailure, Protocol
 from lvs_dr.core.plan import Plan, plan
+from lvs_dr.core.scope import IPVS
 from lvs_dr.core.table import DirectorTableSpec, TableDestination, TableHealthCheck, TablePort, TcpCheck
 from tests.contract.fake_kernel import FakeKernel
 from tests.contract.table_cases import RIPS, VIPS, tables, wishes
@@ -85,7 +86,7 @@ class Node:
     def plan(self, wanted: Desired) -> Plan:
         """Return what the next pass would do."""
         self.ledger = ledger_for(self.kernel.boot_id(), self.ledger)
-        return plan(wanted, self.kernel.read(frozenset(VIPS), ipvs=True), self.ledger, now=self.now)
+        return plan(wanted, self.kernel.read(frozenset(VIPS), IPVS), self.ledger, now=self.now)
 
     def follow(
         self,

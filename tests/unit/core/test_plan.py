@@ -22,6 +22,7 @@ from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
 from lvs_dr.core.objects import OnFailure
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.scope import IPVS, LO_ALONE
 from tests.unit.core.plan_cases import CHECK, EMPTY, RIPS, VIPS, Node, destination, director, service, table
 
 VIP, OTHER_VIP, VIP6 = VIPS
@@ -98,13 +99,13 @@ def test_only_safe_vips_are_reported_on_lo() -> None:
     wanted = desired(BACKEND, {}, {}, Ledger("b"), held=frozenset(), reserved={})
     node = Node()
     node.apply(wanted)
-    complete = node.kernel.read(frozenset(), ipvs=False)
+    complete = node.kernel.read(frozenset(), LO_ALONE)
     assert loopback_addresses(wanted, complete) == (VIP,)
     node.kernel.routes.clear()
-    assert loopback_addresses(wanted, node.kernel.read(frozenset(), ipvs=False)) == ()
+    assert loopback_addresses(wanted, node.kernel.read(frozenset(), LO_ALONE)) == ()
     node.kernel.routes.add(RouteKey(VIP))
     node.kernel.sysctls[ALL_IGNORE] = "0"
-    drifted = node.kernel.read(frozenset(), ipvs=False)
+    drifted = node.kernel.read(frozenset(), LO_ALONE)
     assert loopback_addresses(wanted, drifted) == ()
     assert arp_repairs(wanted.sysctls, drifted.sysctls) == (SysctlOp(Verb.SET, ALL_IGNORE, "1"),)
 
@@ -159,7 +160,7 @@ def test_an_unchecked_destination_changes_nothing_in_the_kernel() -> None:
     assert set(node.kernel.destinations) == {destination(RIP)}
     made = node.follow(director(), tables, {})
     assert made.ops == ()
-    assert in_service(tables.values(), node.kernel.read(frozenset(), ipvs=True)) == {CheckKey(RIP, 8443, CHECK)}
+    assert in_service(tables.values(), node.kernel.read(frozenset(), IPVS)) == {CheckKey(RIP, 8443, CHECK)}
 
 
 def test_maintenance_keeps_live_connections() -> None:

@@ -14,6 +14,7 @@ from lvs_dr.core.kernel import Failure, KernelState, Op
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.plan import plan
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.scope import IPVS, Scope
 from tests.contract.fake_kernel import FakeKernel
 from tests.contract.table_cases import Found, found, wishes
 from tests.contract.walk import put
@@ -39,13 +40,11 @@ class FaultyKernel(FakeKernel):
         super().__init__()
         self.fault: Fault | None = None
 
-    def read(
-        self, addresses: frozenset[str], *, ipvs: bool, settings: bool = True, tunnels: bool = False, gue: bool = False
-    ) -> KernelState:
+    def read(self, addresses: frozenset[str], parts: Scope) -> KernelState:
         """Read, or find the dump interrupted."""
         if self.fault is not None and self.fault.short_dump:
             raise KernelError(errno.EINTR, "the dump was interrupted")
-        return super().read(addresses, ipvs=ipvs, settings=settings, tunnels=tunnels, gue=gue)
+        return super().read(addresses, parts)
 
     def apply(self, ops: Sequence[Op]) -> tuple[Failure, ...]:
         """Carry out what the fault lets through."""
@@ -74,7 +73,7 @@ def faults(draw: st.DrawFn) -> Fault:
 def one_pass(kernel: FakeKernel, wish: Desired, ledger: Ledger) -> Ledger:
     """Make a pass as the agent does: the ledger first, then the kernel; returns the ledger on disk."""
     try:
-        state = kernel.read(frozenset(VIPS), ipvs=True)
+        state = kernel.read(frozenset(VIPS), IPVS)
     except KernelError:
         return ledger
     made = plan(wish, state, ledger)
@@ -88,7 +87,7 @@ def settle(kernel: FakeKernel, wish: Desired, ledger: Ledger) -> Ledger:
         before, ledger = len(kernel.journal), one_pass(kernel, wish, ledger)
         if len(kernel.journal) == before:
             return ledger
-    raise AssertionError(f"still not done: {plan(wish, kernel.read(frozenset(), ipvs=True), ledger).ops}")
+    raise AssertionError(f"still not done: {plan(wish, kernel.read(frozenset(), IPVS), ledger).ops}")
 
 
 @PROPERTY
@@ -125,7 +124,7 @@ def test_a_crash_between_any_two_operations_leaves_nothing_behind(
     put(kernel, theirs)
     before = kernel.snapshot()
     ledger = settle(kernel, first, Ledger("boot"))
-    made = plan(second, kernel.read(frozenset(VIPS), ipvs=True), ledger)
+    made = plan(second, kernel.read(frozenset(VIPS), IPVS), ledger)
     for count in range(len(made.ops) + 1):
         killed = copy.copy(kernel)
         killed.services, killed.destinations = dict(kernel.services), dict(kernel.destinations)
@@ -145,7 +144,7 @@ def test_every_entry_is_in_the_ledger_before_it_is_touched(theirs: Found, first:
     put(kernel, theirs)
     ledger = Ledger("boot")
     for wish in (first, second, Desired()):
-        made = plan(wish, kernel.read(frozenset(VIPS), ipvs=True), ledger)
+        made = plan(wish, kernel.read(frozenset(VIPS), IPVS), ledger)
         adopted = (*made.ledger.adopted_services, *made.ledger.adopted_destinations)
         assert {op.key for op in made.ops} <= {
             *made.ledger.services,

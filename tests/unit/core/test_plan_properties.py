@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from lvs_dr.core.desired import Desired
 from lvs_dr.core.kernel import AddressOp, DestinationOp, KernelState, Op, RouteOp, ServiceOp, SysctlOp, Verb
+from lvs_dr.core.scope import IPVS
 from tests.contract.fake_kernel import FakeKernel
 from tests.unit.core.plan_cases import VIPS, Node, kernels, wanted_states
 
@@ -22,7 +23,7 @@ def settle(node: Node, wanted: Desired) -> None:
 
 def state(kernel: FakeKernel) -> KernelState:
     """Return all that the agent reads."""
-    return kernel.read(frozenset(VIPS), ipvs=True)
+    return kernel.read(frozenset(VIPS), IPVS)
 
 
 @PROPERTY

@@ -25,6 +25,7 @@ from lvs_dr.core.node_order import blocked
 from lvs_dr.core.objects import TunnelChecksum, TunnelType
 from lvs_dr.core.plan import plan
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.scope import Scope
 from lvs_dr.core.table import TableTunnel
 from lvs_dr.core.tunnels import device, ends, ready
 from tests.contract.fake_kernel import FakeKernel
@@ -89,7 +90,7 @@ def backend(*wanted: BackendTunnel) -> LVSNodeSpec:
 def ops_of(spec: LVSNodeSpec, kernel: FakeKernel, ledger: Ledger) -> tuple[tuple[Op, ...], Ledger]:
     """Plan and carry out one pass."""
     goal = desired(spec, {}, {}, ledger, held=frozenset(), reserved={})
-    made = plan(goal, kernel.read(frozenset(), ipvs=False, tunnels=True, gue=True), ledger)
+    made = plan(goal, kernel.read(frozenset(), Scope(tunnels=True, gue=True)), ledger)
     assert kernel.apply(made.ops) == ()
     return made.ops, made.ledger
 
@@ -135,5 +136,5 @@ def test_a_lost_device_counts_as_a_repair() -> None:
     _, ledger = ops_of(backend(IPIP), kernel, Ledger("boot"))
     kernel.tunnels.clear()
     goal = desired(backend(IPIP), {}, {}, ledger, held=frozenset(), reserved={})
-    made = plan(goal, kernel.read(frozenset(), ipvs=False, tunnels=True), ledger)
+    made = plan(goal, kernel.read(frozenset(), Scope(tunnels=True)), ledger)
     assert [type(op) for op in made.repairs] == [TunnelOp]

@@ -31,6 +31,7 @@ from lvs_dr.core.kernel import (
     TunnelOp,
 )
 from lvs_dr.core.node_order import blocked
+from lvs_dr.core.scope import Scope
 from lvs_dr.core.settings import SETTING_KEYS
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -58,19 +59,10 @@ class NodeKernel:
             GuardOp: self._guard.apply,
         }
 
-    def read(
-        self,
-        addresses: frozenset[str],
-        *,
-        ipvs: bool,
-        settings: bool = True,
-        tunnels: bool = False,
-        gue: bool = False,
-        guards: frozenset[str] = frozenset(),
-    ) -> KernelState:
+    def read(self, addresses: frozenset[str], parts: Scope) -> KernelState:
         """Read the state of one pass. Raises KernelError."""
-        found = self._ipvs.read() if ipvs else IpvsState()
-        settings = settings and ipvs  # ip_vs is loaded by now
+        found = self._ipvs.read() if parts.ipvs else IpvsState()
+        settings = parts.settings and parts.ipvs  # ip_vs is loaded by now
         return KernelState(
             services=found.services,
             destinations=found.destinations,
@@ -79,9 +71,9 @@ class NodeKernel:
             sysctls=self._sysctls.read((*ARP_KEYS, *SETTING_KEYS) if settings else ARP_KEYS),
             timeouts=self._timeouts.read() if settings else {},
             daemons=self._daemons.read() if settings else {},
-            tunnels=self._tunnels.read() if tunnels else {},
-            gue_ports=self._tunnels.read_gue_ports() if gue else frozenset(),
-            guards=self._guard.read(guards),
+            tunnels=self._tunnels.read() if parts.tunnels else {},
+            gue_ports=self._tunnels.read_gue_ports() if parts.gue else frozenset(),
+            guards=self._guard.read(parts.guards),
             connections=found.connections,
             silent_marks=found.silent_marks,
             ipvs_slots=found.slots,

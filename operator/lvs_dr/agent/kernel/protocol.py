@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lvs_dr.core.kernel import Failure, KernelState, Op, SysctlKey
+from lvs_dr.core.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +26,12 @@ class Interface:
 class Kernel(Protocol):
     """What is read from and written to a node's kernel. Raises `KernelError` when reading is impossible."""
 
-    def read(
-        self,
-        addresses: frozenset[str],
-        *,
-        ipvs: bool,
-        settings: bool = True,
-        tunnels: bool = False,
-        gue: bool = False,
-        guards: frozenset[str] = frozenset(),
-    ) -> KernelState:
+    def read(self, addresses: frozenset[str], parts: Scope) -> KernelState:
         """Read the state of one pass.
 
         Host addresses are told for `lo` (all but the loopback's own) and, of `addresses`, for every other
-        interface. `ipvs=False` leaves IPVS out, so that ip_vs is not loaded on a node that never directs.
-        A kernel without IPVS reads as one without services; adding one then fails with IPVSUnavailable.
-        IPVS brings its timeouts, settings and sync daemons along, unless `settings` is False. `tunnels` adds tunnel
-        devices, `gue` the UDP ports of GUE (asking for them loads fou), `guards` the loop guard on these interfaces.
+        interface. What is beside them says `parts`. A kernel without IPVS reads as one without services; adding one
+        then fails with IPVSUnavailable.
         """
         ...
 
