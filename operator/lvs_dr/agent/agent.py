@@ -22,6 +22,9 @@ from lvs_dr.agent.inforce import Force, InForce
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.lease import LeaseKeeper
 from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.agent.load.asking import Asker
+from lvs_dr.agent.load.reader import Ask, LoadReader
+from lvs_dr.agent.load.server import PORT
 from lvs_dr.agent.loop import POLL_SECONDS, RESYNC_SECONDS, Loop
 from lvs_dr.agent.metrics import METRICS
 from lvs_dr.agent.onepass import NodePass
@@ -57,6 +60,8 @@ class Settings:
     report_gap: float = LEAST_GAP_SECONDS
     check_scripts: Path = SCRIPTS
     check: Check | None = None  # None: real checks
+    load_port: int = PORT  # where the agents of other nodes tell their load
+    ask_load: Ask | None = None  # None: it is asked for over the network
 
 
 class Agent:
@@ -89,6 +94,7 @@ class Agent:
         self.in_force = InForce(settings.node)
         self._checkers = Checkers(settings.check_scripts)
         self.prober = Prober(changed=self.wake, counted=self._checked, check=settings.check or self._checkers)
+        self.loads = LoadReader(settings.ask_load or Asker(settings.load_port))
         self.assigner = Assigner(speaker, wake=self.wake)
         self.peers = PeerMacs(resolver, changed=self.wake) if resolver is not None else None
         self.node_pass = NodePass(
@@ -173,6 +179,7 @@ class Agent:
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "speaker": self.assigner.run,
             "health checks": self.prober.run,
+            "loads of real servers": self.loads.run,
             "report": self.reporter.run,
             "lease": self.lease.run,
             "watch of the LVSNode": self._node_watch.run,
@@ -278,6 +285,8 @@ class Agent:
         gauge("lvs_agent_repairs", self.repairs)
         gauge("lvs_agent_checks_late_total", lambda: self.prober.late)
         gauge("lvs_agent_checks_broken_total", lambda: self.prober.broken)
+        gauge("lvs_agent_loads_asked_total", lambda: self.loads.asked)
+        gauge("lvs_agent_loads_unknown_total", lambda: self.loads.unanswered)
         gauge("lvs_agent_held_addresses", lambda: len(self.assigner.state.held))
         gauge("lvs_agent_watch_restarts", self._restarts)
 

@@ -58,6 +58,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--token-file", default="", help="bearer token (default: the pod's)")
     run.add_argument("--ca-file", default="", help="CA of the API server (default: the pod's)")
     run.add_argument(
+        "--load-listen",
+        type=_listen,
+        default="*:9442",
+        help="address of /load, which tells directors how busy this node is; agents ask each other at this port",
+    )
+    run.add_argument(
         "--check-scripts",
         type=Path,
         default=Path("/etc/lvs-operator/check-scripts"),

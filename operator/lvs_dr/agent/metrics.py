@@ -14,6 +14,8 @@ METRICS: Final[Mapping[str, Kind]] = {
     "lvs_agent_checks_failed_total": ("counter", "Health checks that failed or could not be made."),
     "lvs_agent_checks_broken_total": ("counter", "Health checks that could not be made."),
     "lvs_agent_checks_late_total": ("counter", "Health checks that started late by a tenth of their interval or more."),
+    "lvs_agent_loads_asked_total": ("counter", "Questions for the load of real servers."),
+    "lvs_agent_loads_unknown_total": ("counter", "Those of them without a usable answer."),
     "lvs_agent_report_writes_total": ("counter", "Writes of LVSNode.status."),
     "lvs_agent_passes": ("gauge", "Passes made."),
     "lvs_agent_pass_seconds": ("gauge", "Seconds spent in passes."),

@@ -36,7 +36,7 @@ from lvs_dr.core.kernel import (
     SysctlOp,
     Verb,
 )
-from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
 from lvs_dr.core.settings import other_owner
 from lvs_dr.core.table import DirectorTableSpec
 
@@ -82,6 +82,11 @@ class NodePass:
         self._sysctls: Desired = Desired(writable=False)
         self._failing: set[str] = set()
         self._draining = False
+
+    @property
+    def own_interfaces(self) -> tuple[InterfaceReport, ...] | None:
+        """The node's interfaces with its own addresses; None before the first pass."""
+        return self._reader.own_interfaces
 
     async def once(self, *, deep: bool) -> Seen:
         """Make one pass; `deep` also reads the surroundings and has the speaker look at its addresses.

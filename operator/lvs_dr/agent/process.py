@@ -19,6 +19,8 @@ from lvs_dr.agent.kernel.events import Events
 from lvs_dr.agent.kernel.node import NodeKernel
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.ledger import DamagedLedgerError, LedgerFile
+from lvs_dr.agent.load.sampler import Sampler
+from lvs_dr.agent.load.server import LoadServer
 from lvs_dr.agent.main import version
 from lvs_dr.agent.memory import share_the_interpreter, use_memory_calmly
 from lvs_dr.agent.metrics import watch_speaker
@@ -26,7 +28,7 @@ from lvs_dr.agent.speaker_byhand import SpeakerByHand, SpeakerHangsError
 from lvs_dr.agent.speaker_client import SpeakerClient
 from lvs_dr.agent.wire import PacketWire
 from lvs_dr.process.metrics import Metrics
-from lvs_dr.process.web import StatusServer
+from lvs_dr.process.web import StatusServer, listen_address
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,9 @@ async def _run(options: argparse.Namespace, api: ApiSettings, lock: HostLock) ->
         boot_id=boot_id,
         identity=f"{options.node_name}_{boot_id[:8]}_{os.getpid()}",
         check_scripts=options.check_scripts,
+        load_port=listen_address(options.load_listen)[1],
     )
+    load = LoadServer(options.load_listen, Sampler(options.node_name), own=lambda: agent.node_pass.own_interfaces)
     async with ApiClient(api) as client:
         agent = Agent(
             settings,
@@ -91,7 +95,7 @@ async def _run(options: argparse.Namespace, api: ApiSettings, lock: HostLock) ->
             last_good=LastGoodFile(options.state_directory),
             resolver=PacketWire(),
             speaker_repairs=lambda: speaker.told.addresses.restored,
-            more={"connection to the speaker": speaker.run},
+            more={"connection to the speaker": speaker.run, "load for directors": load.run},
         )
         speaker.news, speaker.alive = agent.wake, agent.well
         watch_speaker(agent.metrics, speaker)

@@ -10,7 +10,7 @@ from lvs_dr.agent.interface import ledger_addresses
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.seen import Surroundings
 from lvs_dr.core.kernel import KernelState
-from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
 from lvs_dr.core.scope import Scope, scope
 from lvs_dr.core.table import DirectorTableSpec
 
@@ -23,6 +23,11 @@ class KernelReader:
         self._ledger = ledger
         self._assigner = assigner
         self._surroundings: Surroundings | None = None
+
+    @property
+    def own_interfaces(self) -> tuple[InterfaceReport, ...] | None:
+        """The node's interfaces with its own addresses; None before the first read."""
+        return self._surroundings.own if self._surroundings is not None else None
 
     async def surroundings(self, spec: LVSNodeSpec, *, deep: bool) -> Surroundings:
         """Return the surroundings, the same object while they are the same; read if `deep`. Raises KernelError."""

@@ -57,13 +57,14 @@ class Patience:
             raise NetlinkTimeout(f"{family}: no answer of its own within {self._seconds} s")
 
 
-def open_transport(timeout: float) -> socket.socket:
-    """Open a generic netlink socket that reports errors tersely and waits at most `timeout` seconds at a time.
+def open_transport(timeout: float, protocol: int = _NETLINK_GENERIC) -> socket.socket:
+    """Open a netlink socket that reports errors tersely and waits at most `timeout` seconds at a time.
 
+    `protocol`: NETLINK_*, generic netlink unless it is given.
     Large buffers need CAP_NET_ADMIN; without it the system's limits apply. Raises SocketUnusable.
     """
     try:
-        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_GENERIC)
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     except OSError as error:
         raise SocketUnusable(f"cannot open a netlink socket: {error}") from error
     try:
