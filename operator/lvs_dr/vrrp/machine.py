@@ -4,11 +4,10 @@ Each event returns actions, to be carried out in their order; `deadline` says wh
 one steady clock. What differs from the RFC, and why, is in docs/design/0010-the-speaker.md.
 """
 
-import socket
 from math import inf
 from typing import Final
 
-from lvs_dr.vrrp.hold_down import HoldDown
+from lvs_dr.vrrp.candidate import Candidate
 from lvs_dr.vrrp.instance import (
     CENTISECOND,
     GIVES_WAY,
@@ -19,19 +18,15 @@ from lvs_dr.vrrp.instance import (
     Hold,
     InstanceConfig,
     Release,
-    Send,
     State,
     Stopped,
     Take,
-    lifetime_of,
-    listed,
 )
 from lvs_dr.vrrp.neighbours import Neighbours
+from lvs_dr.vrrp.obstacles import Obstacles
 from lvs_dr.vrrp.packet import OWNER_PRIORITY, RELEASING, Advertisement
 from lvs_dr.vrrp.timing import Preemption, Timing
 
-INTERFACE_DOWN: Final = "InterfaceDown"
-NO_SOURCE: Final = "NoSourceAddress"
 SUCCESSOR_EXTRA: Final = 1.0
 """Seconds beyond four intervals that a stopping Active waits for a successor to be heard."""
 
@@ -43,6 +38,7 @@ class Machine:
 
     def __init__(self, config: InstanceConfig, source: str) -> None:
         self.config = config
+        self.source = source
         self.state = State.INITIALIZE
         self.deadline = inf
         self.since = 0.0
@@ -51,17 +47,16 @@ class Machine:
         """Addresses that are on the interface because of this instance."""
         self.active_source = ""
         """Who was last heard as Active; "" for nobody."""
-        self.faults: set[str] = set()
+        self.obstacles = Obstacles()
         self.counts = dict.fromkeys(Count, 0)
         self.neighbours = Neighbours(self.counts)
         self._running = False
         self._leaving = False
-        self._hold_down = HoldDown()
-        self._not_before = 0.0
+        self._own = Candidate(config, source)
+        """What it is in the election now."""
         self._timing = Timing(config.interval)
         self._preemption = Preemption()
         self._timer_from = 0.0
-        self._prepare(config, source)
 
     # --- events ---
 
@@ -84,7 +79,7 @@ class Machine:
             pace = self._timing.pace()
             self.deadline = self.deadline + pace if self.deadline + pace > now else now + pace
             self.counts[Count.SENT] += 1
-            return self._send
+            return self._own.say
         if self.state is State.BACKUP:
             return self._become_active(now, f"no advert for {now - self._timer_from:.2f} s")
         if self.state is State.RELEASING:
@@ -96,9 +91,9 @@ class Machine:
         """Take notice of a valid advertisement of this VRID; hop limit, checksum and version have been checked."""
         if source == self.source:
             return _NOTHING
-        conflict = self.neighbours.heard(now, source, advert, self.config, self._own)
+        conflict = self.neighbours.heard(now, source, advert, self.config, self._own.addresses)
         noted: tuple[Action, ...] = (conflict,) if conflict else _NOTHING
-        if self._own.isdisjoint(advert.addresses):
+        if not self._own.shares(advert):
             return noted  # it holds none of our addresses: to obey would leave them with nobody
         if self.state is State.ACTIVE and self._stalled(now):
             noted += self._doubt(now)
@@ -122,7 +117,7 @@ class Machine:
         self._leaving = True
         if self.config.alone:
             self._running = False
-            return (self._zero, *self._to(State.INITIALIZE, now, "stopped"), Stopped())
+            return (self._own.farewell, *self._to(State.INITIALIZE, now, "stopped"), Stopped())
         return self._offer(now, "stopping")
 
     def hand_over(self, now: float) -> tuple[Action, ...]:
@@ -132,17 +127,14 @@ class Machine:
     def withdraw(self, now: float) -> tuple[Action, ...]:
         """Give up the addresses at once: the instance is configured no more."""
         self._running = False
-        farewell: tuple[Action, ...] = (self._zero,) if self.state is State.ACTIVE else ()
+        farewell: tuple[Action, ...] = (self._own.farewell,) if self.state is State.ACTIVE else ()
         return (*farewell, *self._release_all(), *self._to(State.INITIALIZE, now, "configured no more"), Stopped())
 
     def fault(self, now: float, name: str) -> tuple[Action, ...]:
         """Stop serving because of a fault, until it is cleared. The successor needs no advert of ours to end."""
-        if name in self.faults:
+        if not self.obstacles.add(now, name):
             return _NOTHING
-        self.faults.add(name)
-        if name == INTERFACE_DOWN:
-            self._hold_down.lost(now)
-        farewell: tuple[Action, ...] = (self._zero,) if self.state is State.ACTIVE else ()
+        farewell: tuple[Action, ...] = (self._own.farewell,) if self.state is State.ACTIVE else ()
         ended: tuple[Action, ...] = ()
         if self._leaving:
             self._running, ended = False, (Stopped(),)
@@ -150,33 +142,31 @@ class Machine:
 
     def cleared(self, now: float, name: str) -> tuple[Action, ...]:
         """Take part again once the last fault is cleared; after a lost link, only when it has been up for a while."""
-        if name not in self.faults:
+        if not self.obstacles.remove(now, name, self.config):
             return _NOTHING
-        self.faults.discard(name)
-        if name == INTERFACE_DOWN and not self.config.alone:
-            self._not_before = now + self._hold_down.delay(self.config.start_delay)
         return self._enter(now, f"{name} is over")
 
     def configure(self, now: float, config: InstanceConfig, source: str) -> tuple[Action, ...]:
         """Use another configuration of the same VRID and family from now on."""
-        old = self.config
-        if config == old and source == self.source:
+        if config == self.config and source == self.source:
             return _NOTHING
+        before = self._own
         self._timing.change(config.interval)
-        self._prepare(config, source)
+        self.config, self.source = config, source
+        self._own = Candidate(config, source)
         actions: list[Action] = []
-        gone = tuple(each for each in self.held if each not in self._own)
+        gone = tuple(each for each in self.held if each not in self._own.addresses)
         if gone:
-            self.held = tuple(each for each in self.held if each in self._own)
+            self.held = tuple(each for each in self.held if each in self._own.addresses)
             actions.append(Release(gone))
-        if not config.addresses or not source:
+        if not self._own.speaks:
             # Priority 0 would make a peer that has not heard of the change take the address for a moment.
             actions += self._release_all()
             actions += self._to(State.INITIALIZE, now, "no VIP" if source else "no source address")
         elif self.state is State.INITIALIZE:
             actions += self._enter(now, "configured")
         elif self.state is State.ACTIVE:
-            actions += self._configured_active(now, old)
+            actions += self._configured_active(now, before)
         elif self.state is State.BACKUP:
             if not self.active_source:
                 self._timing.active = self._timing.own
@@ -184,17 +174,6 @@ class Machine:
         return tuple(actions)
 
     # --- what the events have in common ---
-
-    def _prepare(self, config: InstanceConfig, source: str) -> None:
-        """Build what is sent again and again once."""
-        self.config = config
-        self.source = source
-        self._source_key = _key(source)
-        self._own = frozenset(config.addresses)
-        advert = Advertisement(config.vrid, config.priority, config.interval, listed(config.addresses))
-        self._send: tuple[Action, ...] = (Send(advert),)
-        self._zero: Action = Send(advert._replace(priority=RELEASING))
-        self._lifetime = lifetime_of(config)
 
     def _stalled(self, now: float) -> bool:
         return not self.config.alone and self._timing.silent_too_long(now)
@@ -215,10 +194,10 @@ class Machine:
         """Leave Initialize if nothing stands against it (RFC 9568: Startup)."""
         if self.state is not State.INITIALIZE or not self._running:
             return _NOTHING
-        if self.faults or not self.config.addresses or not self.source:
+        if self.obstacles.faults or not self._own.speaks:
             return self._release_all()
-        if now < self._not_before:
-            self.deadline = self._not_before
+        if now < self.obstacles.until:
+            self.deadline = self.obstacles.until
             return _NOTHING
         if self.config.priority == OWNER_PRIORITY:
             return self._become_active(now, f"{reason}; it owns the addresses")
@@ -236,10 +215,7 @@ class Machine:
         changed = self._to(State.ACTIVE, now, reason)
         self.active_source = ""
         self.held = self.config.addresses
-        self._timing.last_sent = now
-        self.deadline = now + self._timing.pace()
-        self.counts[Count.SENT] += 1
-        return (*self._send, *changed, Take(self.held, self._lifetime, self.held))
+        return (*self._send_now(now), *changed, Take(self.held, self._own.lifetime, self.held))
 
     def _release_all(self, after: float = 0.0) -> tuple[Action, ...]:
         gone, self.held = self.held, ()
@@ -248,7 +224,7 @@ class Machine:
     def _offer(self, now: float, reason: str) -> tuple[Action, ...]:
         changed = self._to(State.RELEASING, now, reason)
         self.deadline = now + 4 * self.config.interval * CENTISECOND + SUCCESSOR_EXTRA
-        return (self._zero, *changed)
+        return (self._own.farewell, *changed)
 
     def _succeeded(self, now: float, source: str) -> tuple[Action, ...]:
         """A successor was heard while releasing."""
@@ -292,14 +268,14 @@ class Machine:
         return self._release_all()
 
     def _advert_in_active(self, now: float, source: str, advert: Advertisement) -> tuple[Action, ...]:
-        own = self.config.priority
         if advert.priority == RELEASING:
             return self._send_now(now)
-        if advert.priority > own or (advert.priority == own and _key(source) > self._source_key):
+        if self._own.yields_to(source, advert):
             self.active_source = source
             self._timing.active = advert.interval * CENTISECOND
             released = self._release_all(GIVES_WAY)
-            return (*released, *self._to_backup(now, f"{source} has priority {advert.priority}, we {own}"))
+            reason = f"{source} has priority {advert.priority}, we {self.config.priority}"
+            return (*released, *self._to_backup(now, reason))
         self.counts[Count.LOSING] += 1
         if not self._timing.may_answer(now):
             return (Announce(self.held),)
@@ -309,21 +285,14 @@ class Machine:
         self._timing.last_sent = now
         self.deadline = now + self._timing.pace()
         self.counts[Count.SENT] += 1
-        return self._send
+        return self._own.say
 
-    def _configured_active(self, now: float, old: InstanceConfig) -> tuple[Action, ...]:
+    def _configured_active(self, now: float, old: Candidate) -> tuple[Action, ...]:
         config = self.config
         before = frozenset(self.held)
         new = tuple(each for each in config.addresses if each not in before)
         self.held = config.addresses
         actions = self._send_now(now)
-        if lifetime_of(old) != self._lifetime:
-            return (*actions, Take(config.addresses, self._lifetime, new))
-        return (*actions, Take(new, self._lifetime, new)) if new else actions
-
-
-def _key(source: str) -> bytes:
-    """Return an address as it is compared in a tie: as an unsigned number, most significant byte first."""
-    if not source:
-        return b""
-    return socket.inet_pton(socket.AF_INET6 if ":" in source else socket.AF_INET, source)
+        if old.lifetime != self._own.lifetime:
+            return (*actions, Take(config.addresses, self._own.lifetime, new))
+        return (*actions, Take(new, self._own.lifetime, new)) if new else actions

@@ -19,10 +19,9 @@ from lvs_dr.vrrp.configuration import (
 from lvs_dr.vrrp.control import ControlRefused, ControlSocket
 from lvs_dr.vrrp.event_loop import EventLoop
 from lvs_dr.vrrp.instance import InstanceConfig
-from lvs_dr.vrrp.interface_view import InterfaceView
-from lvs_dr.vrrp.machine import INTERFACE_DOWN
+from lvs_dr.vrrp.obstacles import INTERFACE_DOWN
 from lvs_dr.vrrp.packet import Advertisement
-from lvs_dr.vrrp.transceiver import Transceiver
+from lvs_dr.vrrp.segment import Segment
 from lvs_dr.vrrp.undisturbed import Undisturbed
 from lvs_dr.vrrp.virtual_router import VirtualRouter
 
@@ -31,23 +30,6 @@ log = logging.getLogger(__name__)
 _TELL_AFTER: Final = 0.02
 """Seconds in which changes are gathered into one message."""
 _CHECK: Final = 0.5
-
-
-class Segment:
-    """The interface and all that is bound to it."""
-
-    def __init__(self, speaker: "Speaker", interface: str) -> None:
-        loop = speaker.loop
-        self.view = InterfaceView(loop, interface, speaker.interface_changed, speaker.address_lost)
-        self.transceiver = Transceiver(loop, interface, speaker.heard)
-        self.keeper = AddressKeeper(loop, speaker.writer, interface, speaker.changed)
-
-    def close(self) -> None:
-        """Close sockets; addresses that were left stay."""
-        self.view.close()
-        self.keeper.close()
-        for family in (4, 6):
-            self.transceiver.close(family)
 
 
 class Speaker:
@@ -264,7 +246,7 @@ class Speaker:
     def _set_faults(self, router: VirtualRouter, settings: InstanceSettings, now: float) -> None:
         assert self._segment is not None  # noqa: S101 - the callers have looked
         router.set_fault(now, INTERFACE_DOWN, present=not self._segment.view.up)
-        for old in router.machine.faults - {INTERFACE_DOWN, settings.fault}:
+        for old in router.machine.obstacles.faults - {INTERFACE_DOWN, settings.fault}:
             router.set_fault(now, old, present=False)
         if settings.fault:
             router.set_fault(now, settings.fault, present=True)

@@ -17,7 +17,8 @@ from lvs_dr.vrrp.instance import (
     Take,
     lifetime_of,
 )
-from lvs_dr.vrrp.machine import INTERFACE_DOWN, Machine
+from lvs_dr.vrrp.machine import Machine
+from lvs_dr.vrrp.obstacles import INTERFACE_DOWN
 from lvs_dr.vrrp.packet import Advertisement
 
 DELAY = 0.0005

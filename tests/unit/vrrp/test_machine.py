@@ -22,7 +22,8 @@ from lvs_dr.vrrp.instance import (
     lifetime_of,
     listed,
 )
-from lvs_dr.vrrp.machine import INTERFACE_DOWN, Machine
+from lvs_dr.vrrp.machine import Machine
+from lvs_dr.vrrp.obstacles import INTERFACE_DOWN
 from lvs_dr.vrrp.packet import Advertisement
 
 VIPS = ("192.0.2.100", "192.0.2.101")
