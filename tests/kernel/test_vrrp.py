@@ -168,16 +168,18 @@ def test_what_others_remove_is_put_back_and_announced(pair: tuple[Speaker, Speak
 def test_a_duplicate_is_told_with_its_mac(pair: tuple[Speaker, Speaker], client: Node) -> None:
     """Half of the clients would reach another machine, and nobody would know which."""
     one, _ = pair
-    one.start(instance(220))
-    one.reaches("Active")
+    one.start(instance(220), instance(220, family=6, addresses=[VIP6]))
+    one.reaches("Active", "Active")
     time.sleep(3)
     client.run("ip", "address", "add", f"{VIP}/32", "dev", "eth0")
+    client.run("ip", "address", "add", f"{VIP6}/128", "dev", "eth0", "nodad")
     try:
         one.ask(kind="announce")
         time.sleep(2)
-        assert one.ask(kind="state")["addresses"]["duplicates"] == {VIP: client.mac}
+        assert one.ask(kind="state")["addresses"]["duplicates"] == {VIP: client.mac, VIP6: client.mac}
     finally:
         client.run("ip", "address", "del", f"{VIP}/32", "dev", "eth0")
+        client.run("ip", "address", "del", f"{VIP6}/128", "dev", "eth0")
 
 
 def test_ipv6_takes_over_as_well(pair: tuple[Speaker, Speaker], client: Node) -> None:
@@ -209,20 +211,6 @@ def test_a_lost_link_moves_the_vip_and_a_mended_one_does_not_move_it_back(pair: 
         "Backup",
         "Active",
     ]
-
-
-def test_unicast_peers_elect_without_multicast(pair: tuple[Speaker, Speaker], client: Node) -> None:
-    """Networks without multicast would have two Active directors."""
-    one, two = pair
-    with client.capture("eth0", "ip proto 112") as adverts:
-        one.start(instance(220, **INTERVAL, unicast=True, peers=[two.node.lan_address]))
-        one.reaches("Active")
-        two.start(instance(210, **INTERVAL, unicast=True, peers=[one.node.lan_address]))
-        two.reaches("Backup")
-        time.sleep(1)
-        states = {each.ask(kind="state")["instances"][0]["state"] for each in pair}
-    assert states == {"Active", "Backup"}
-    assert adverts.count() == 0, "nobody else is told"
 
 
 def test_a_planned_hand_over_moves_the_vip_without_a_gap(pair: tuple[Speaker, Speaker], client: Node) -> None:
