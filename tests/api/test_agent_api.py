@@ -13,6 +13,7 @@ from lvs_dr.agent.apiclient import ApiClient, ApiError, ApiSettings, ForbiddenEr
 from lvs_dr.agent.groupwatch import TABLES
 from lvs_dr.agent.lease import LeaseKeeper
 from lvs_dr.agent.report import LVSNODES, Reporter
+from lvs_dr.agent.secrets import Secrets
 from lvs_dr.agent.watch import Seen, Watch
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus, Problem, TableReport
 from lvs_dr.core.table import DirectorTableSpec
@@ -324,6 +325,27 @@ async def test_the_agent_has_no_right_that_it_does_not_need(client: ApiClient, m
     """What an agent may not read or delete cannot be stolen or lost through it."""
     with pytest.raises(ForbiddenError):
         await client.request(method, path)
+
+
+async def test_secrets_are_read_by_name_where_the_component_allows_it(cluster: Cluster, client: ApiClient) -> None:
+    """With the component every Secret of the namespace would be an agent's to read, or none."""
+    for name in ("lvs-check-certificate", "somebody-elses"):
+        body = {"metadata": {"name": name, "namespace": SYSTEM}, "stringData": {"ca.crt": "x"}}
+        await asyncio.to_thread(cluster.write, "POST", f"/api/v1/namespaces/{SYSTEM}/secrets", body)
+    reader = Secrets(client, SYSTEM, changed=lambda: None)
+    reader.want(["lvs-check-certificate", "somebody-elses"])
+    task = asyncio.create_task(reader.run())
+    try:
+        await until(lambda: len(reader.problems()) == 2)
+        assert "add its name to Role lvs-agent-secrets" in reader.problems()[0]
+        role = str(ROOT / "manifests/components/secrets/role.yaml")
+        await asyncio.to_thread(cluster.server.kubectl, "apply", "--server-side", "-f", role)
+        await until(lambda: len(reader.problems()) == 1)
+        assert reader.read("lvs-check-certificate").data == {"ca.crt": b"x"}
+        assert "somebody-elses" in reader.problems()[0]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_the_spec_cannot_be_changed_through_the_status(cluster: Cluster, client: ApiClient) -> None:

@@ -30,6 +30,7 @@ from lvs_dr.agent.metrics import METRICS
 from lvs_dr.agent.onepass import NodePass
 from lvs_dr.agent.peers import PeerMacs, Resolver
 from lvs_dr.agent.report import LEAST_GAP_SECONDS, LVSNODES, Reporter
+from lvs_dr.agent.secrets import Secrets
 from lvs_dr.agent.seen import Seen
 from lvs_dr.agent.telling import facts
 from lvs_dr.agent.watch import Watch
@@ -92,7 +93,8 @@ class Agent:
         self.source = DesiredState(settings.node, wake=self.wake)
         self._tables = GroupWatch(client, self.source, idle=settings.watch_idle)
         self.in_force = InForce(settings.node)
-        self._checkers = Checkers(settings.check_scripts)
+        self.secrets = Secrets(client, settings.namespace, changed=self.wake)
+        self._checkers = Checkers(settings.check_scripts, self.secrets.read)
         self.prober = Prober(changed=self.wake, counted=self._checked, check=settings.check or self._checkers)
         self.loads = LoadReader(settings.ask_load or Asker(settings.load_port))
         self.assigner = Assigner(speaker, wake=self.wake)
@@ -185,6 +187,7 @@ class Agent:
             "watch of the LVSNode": self._node_watch.run,
             "watch of the DirectorTables": self._tables.run,
             "last good state": self._keep_last_good,
+            "Secrets": self.secrets.run,
             **self._more,
         }
         if self.peers is not None:
@@ -217,6 +220,8 @@ class Agent:
         self.metrics.count("lvs_agent_operations_total", seen.done.carried_out)
         self.metrics.count("lvs_agent_operations_failed_total", len(seen.done.failures))
         self._store.set()
+        role = seen.force.spec.director if seen.force is not None else None
+        self.secrets.want(role.secrets if role is not None else ())
         self._status = await asyncio.to_thread(self._describe, seen, self.prober.view())
         if seen.wanted.present:
             self.reporter.offer(self._status, again=seen.wanted.unreported)
@@ -232,6 +237,7 @@ class Agent:
             exposed=self.assigner.exposed,
             agent_version=self._settings.version,
             boot_id=self._settings.boot_id,
+            secrets=self.secrets.problems(),
             troubles=[*self.troubles.values(), self.assigner.trouble, self.peers.trouble if self.peers else ""],
             repairs=self.repairs(),
             now=time.monotonic(),

@@ -41,6 +41,7 @@ def facts(
     troubles: Iterable[str],
     repairs: int,
     now: float,
+    secrets: Iterable[str] = (),
 ) -> Facts:
     """Return what to report of one pass."""
     force = seen.force
@@ -58,6 +59,7 @@ def facts(
     problems += [problem(Reason(one.reason), one.message, one.address) for one in speaker.problems]
     routers = tuple(_router(one) for one in speaker.routers[:MAXIMUM_ROUTERS])
     problems += [problem(Reason.KERNEL_REFUSED, text) for text in troubles if text]
+    problems += [problem(Reason.SECRET_UNAVAILABLE, text) for text in secrets]
     return Facts(
         agent_version=agent_version,
         boot_id=boot_id,

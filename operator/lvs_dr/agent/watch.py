@@ -18,6 +18,7 @@ from lvs_dr.core.node import FEATURE_CONNECTION_SYNC, FEATURE_IPVS_SETTINGS, FEA
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.table import (
     FEATURE_ANY_PORT,
+    FEATURE_CHECK_SECRETS,
     FEATURE_FIREWALL_MARK,
     FEATURE_FORWARDING,
     FEATURE_HEALTH_CHECKS,
@@ -39,6 +40,7 @@ KNOWN_FEATURES: frozenset[str] = frozenset(  # what `requires` may name
         FEATURE_ANY_PORT,
         FEATURE_SERVICE_OPTIONS,
         FEATURE_HEALTH_CHECKS,
+        FEATURE_CHECK_SECRETS,
         FEATURE_PANIC,
         FEATURE_IPVS_SETTINGS,
         FEATURE_TUNNELS,

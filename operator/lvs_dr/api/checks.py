@@ -63,7 +63,7 @@ def _http(check: checks.HttpCheck) -> HttpCheck:
 def _tls(given: checks.Tls | None) -> TlsSettings:
     if given is None:
         return TlsSettings()
-    return TlsSettings(given.server_name or "", given.verify, given.ca_bundle or "")
+    return TlsSettings(given.server_name or "", given.verify, given.ca_bundle or "", given.secret_name or "")
 
 
 def _dns(check: checks.DnsCheck) -> DnsCheck:

@@ -162,6 +162,7 @@ def director_group(body: Body) -> DirectorGroup | Invalid:
         ipvs=ipvs_settings(spec.timeouts, spec.kernel_settings),
         vrrp=vrrp_settings(spec.vrrp),
         sync=sync_settings(spec.connection_sync),
+        secrets=tuple(sorted(set(spec.secrets))),
     )
 
 

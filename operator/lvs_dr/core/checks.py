@@ -60,6 +60,14 @@ class TlsSettings(Struct, frozen=True, rename="camel", omit_defaults=True):
     ca_bundle: Annotated[
         str, Meta(max_length=16384, description="PEM certificates to trust; empty: those of the agent's image.")
     ] = ""
+    secret: Annotated[
+        str,
+        Meta(
+            max_length=253,
+            description="Secret of the operator's namespace with the check's own certificate, authorities, or both; "
+            "empty: none.",
+        ),
+    ] = ""
 
 
 class TcpCheck(Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -185,6 +193,12 @@ class TableHealthCheck(Struct, frozen=True, rename="camel", omit_defaults=True, 
     def port(self) -> int:
         """The one port that is asked, 0: each of the service's own."""
         return 0 if isinstance(self.probe, PingCheck | None) else self.probe.port
+
+    @property
+    def secret(self) -> str:
+        """Name of the Secret that the check needs; "" for none."""
+        tls = self.probe.tls if isinstance(self.probe, HttpCheck | GrpcCheck) else None
+        return tls.secret if tls is not None else ""
 
     @property
     def is_plain(self) -> bool:

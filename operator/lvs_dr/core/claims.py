@@ -32,7 +32,21 @@ def judge(world: World, service: VirtualService) -> Verdict:
         verdict = _allowed(world, service, group)
         if not verdict.ok:
             return verdict
-    return _uncontested(world, service, {})
+    verdict = _uncontested(world, service, {})
+    return _secrets_named(service, group) if verdict.ok else verdict
+
+
+def _secrets_named(service: VirtualService, group: DirectorGroup) -> Verdict:
+    """Judge which Secrets the service asks directors to use: whoever owns the group says which."""
+    secret = service.health_check.secret if service.health_check is not None else ""
+    if not secret or secret in group.secrets:
+        return ACCEPTED
+    name = group.meta.key.name
+    text = (
+        f"healthCheck names Secret {secret}, which spec.secrets of DirectorGroup {name} does not: ask whoever owns the "
+        "DirectorGroup to name it, or use another"
+    )
+    return Verdict(False, Reason.SECRET_NOT_NAMED, text)
 
 
 def namespace_allowed(world: World, group: DirectorGroup | None, namespace: str) -> bool:

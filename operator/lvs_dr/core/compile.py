@@ -259,6 +259,7 @@ def _role(world: World, node: Node, record: NodeRecord) -> DirectorRole | None:
         vrrp=vrrp(world, node, group, before, given(world, record, group, wanted)),
         settings=settings,
         sync=sync if tables or lost else None,
+        secrets=known.secrets if known is not None else before.secrets if before is not None else (),
     )
 
 

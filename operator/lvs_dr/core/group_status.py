@@ -34,6 +34,8 @@ def director_group_status(
         found.append(("AnnotationsAccepted", refused))
     if isinstance(group, DirectorGroup) and group.ipvs != IpvsSettings():
         found.append(("SettingsApplied", _settings(world, names)))
+    if isinstance(group, DirectorGroup) and group.secrets:
+        found.append(("SecretsRead", _secrets(world, names)))
     if sync_status.wanted(world, names):
         found.append(("ConnectionsSynced", sync_status.synced(world, names)))
     earlier = previous.conditions if previous is not None else ()
@@ -58,6 +60,23 @@ def _refused_priorities(world: World, names: tuple[str, ...]) -> Finding | None:
         "number from 1 to 254, or remove it; until then the usual priority counts"
     )
     return wrong(Reason.INVALID, text + (f"; also {listed(bad[1:])}" if bad[1:] else ""))
+
+
+def _secrets(world: World, names: tuple[str, ...]) -> Finding:
+    """All directors have read the Secrets that the group names."""
+    behind: list[str] = []
+    for name in names:
+        record = world.lvs_node(name)
+        for problem in record.status.problems if record is not None and record.status is not None else ():
+            if problem.reason == Reason.SECRET_UNAVAILABLE:
+                return wrong(Reason.SECRET_UNAVAILABLE, f"{name}: {problem.message}")
+        if record is None or name in world.silent or not follows(record):
+            behind.append(name)
+    if not names:
+        return unknown(Reason.NO_DIRECTOR, "the group has no director")
+    if behind:
+        return unknown(Reason.WAITING_FOR_DIRECTOR, f"waiting for {listed(behind)} to report")
+    return well(Reason.SECRETS_READ, f"by {listed(names)}")
 
 
 _UNSET = frozenset({Reason.SHARED_SETTING_CONFLICT, Reason.UNSUPPORTED})

@@ -14,6 +14,7 @@ from lvs_dr.core.table import Address, Feature, Name, TableTunnel
 MAXIMUM_ADDRESSES = 4096
 MAXIMUM_TABLES = 4096
 MAXIMUM_EXCEPTIONS = 64  # per table
+MAXIMUM_SECRETS = 32
 
 TableName = Annotated[str, Meta(min_length=3, max_length=317, description="namespace/name of a DirectorTable.")]
 
@@ -119,6 +120,10 @@ class DirectorRole(Struct, frozen=True, rename="camel", omit_defaults=True):
     sync: Annotated[
         ConnectionSync | None, Meta(description="How connections are told to the other directors; absent: not at all.")
     ] = None
+    secrets: Annotated[
+        tuple[Name, ...],
+        Meta(max_length=MAXIMUM_SECRETS, description="Secrets of the operator's namespace that it reads, sorted."),
+    ] = ()
 
     @property
     def addresses(self) -> tuple[Address, ...]:

@@ -252,6 +252,7 @@ class DirectorGroup(Struct, frozen=True):
     ipvs: IpvsSettings = IpvsSettings()
     vrrp: VrrpSettings = VrrpSettings()
     sync: SyncSettings = SyncSettings()
+    secrets: tuple[str, ...] = ()  # in the system namespace, which its directors may read; sorted
 
 
 class Invalid(Struct, frozen=True):

@@ -26,6 +26,7 @@ class Reason(StrEnum):
     DUPLICATE_ADDRESS = "DuplicateAddress"
     TOO_MANY_DESTINATIONS = "TooManyDestinations"
     UNKNOWN_GROUP = "UnknownGroup"
+    SECRET_NOT_NAMED = "SecretNotNamed"  # noqa: S105 - a reason
     # What only the cluster can answer
     NO_DIRECTOR = "NoDirector"
     NO_INTERFACE = "NoInterface"
@@ -59,6 +60,8 @@ class Reason(StrEnum):
     ADDRESS_IN_USE = "AddressInUse"
     FOREIGN_ENTRY = "ForeignEntry"
     CONTESTED = "Contested"
+    SECRET_UNAVAILABLE = "SecretUnavailable"  # noqa: S105 - a reason
+    SECRETS_READ = "SecretsRead"
     SPEAKER_UNAVAILABLE = "SpeakerUnavailable"
     SHARED_SETTING_CONFLICT = "SharedSettingConflict"
     SYNC_DAEMON_MISSING = "SyncDaemonMissing"

@@ -26,6 +26,7 @@ FEATURE_FIREWALL_MARK = "firewall-mark"
 FEATURE_ANY_PORT = "any-port"
 FEATURE_SERVICE_OPTIONS = "service-options"  # flags, persistence, one-packet, limits, target ports, check ports
 FEATURE_PANIC = "panic-threshold"
+FEATURE_CHECK_SECRETS = "check-secrets"  # a health check names a Secret
 FEATURE_HEALTH_CHECKS = "health-checks"  # other checks than a TCP connect, and other settings of it than its port
 
 

@@ -4,6 +4,7 @@ from lvs_dr.core.objects import ForwardingMethod, VirtualService
 from lvs_dr.core.roll import Roll
 from lvs_dr.core.table import (
     FEATURE_ANY_PORT,
+    FEATURE_CHECK_SECRETS,
     FEATURE_FIREWALL_MARK,
     FEATURE_FORWARDING,
     FEATURE_HEALTH_CHECKS,
@@ -67,6 +68,7 @@ def required(table: DirectorTableSpec) -> tuple[str, ...]:
         (FEATURE_PANIC, table.panic_threshold_percent),
         (FEATURE_ANY_PORT, any(each.port == 0 for each in table.ports)),
         (FEATURE_SERVICE_OPTIONS, any(options)),
+        (FEATURE_CHECK_SECRETS, check is not None and check.secret),
         (FEATURE_HEALTH_CHECKS, check is not None and not (check.is_plain and plain_addresses)),
     )
     return tuple(sorted(name for name, used in needed if used))

@@ -36,6 +36,7 @@ class FakeApi:
         self.status_writes: list[dict[str, Any]] = []
         self.leases: dict[str, dict[str, Any]] = {}
         self.lease_writes = 0
+        self.secrets: dict[str, dict[str, str]] = {}  # by name: base64 by key
         self.authorizations: list[str] = []
         self.url = ""
         self._news = asyncio.Condition()
@@ -59,6 +60,7 @@ class FakeApi:
         application.router.add_post(leases, self._create_lease)
         application.router.add_get(leases + "/{name}", self._read_lease)
         application.router.add_put(leases + "/{name}", self._write_lease)
+        application.router.add_get("/api/v1/namespaces/{namespace}/secrets/{name}", self._read_secret)
         runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self._port, reuse_address=True)
@@ -238,6 +240,16 @@ class FakeApi:
     async def _read_lease(self, request: web.Request) -> web.Response:
         lease = self.leases.get(request.match_info["name"])
         return web.json_response(lease) if lease else refusal(404, "NotFound", "not found")
+
+    async def _read_secret(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if "secrets" in self.forbidden:
+            return refusal(403, "Forbidden", f"cannot get {name}")
+        if name not in self.secrets:
+            return refusal(404, "NotFound", "not found")
+        data = self.secrets[name]
+        version = str(hash(json.dumps(data)))
+        return web.json_response({"metadata": {"name": name, "resourceVersion": version}, "data": data})
 
     async def _write_lease(self, request: web.Request) -> web.Response:
         lease = json.loads(await request.read())

@@ -19,7 +19,7 @@ TIMES = ("intervalSeconds", "timeoutSeconds", "rise", "fall", "jitterPercent", "
 PAYLOAD = ("send", "sendHex", "expect", "expectHex")
 HTTP = ("method", "path", "host", "headers", "headers[]", "headers[].name", "headers[].value", "expectedStatuses")
 HTTP += ("expectedStatuses[]", "bodyContains")
-TLS = ("tls", "tls.serverName", "tls.verify", "tls.caBundle")
+TLS = ("tls", "tls.serverName", "tls.verify", "tls.caBundle", "tls.secretName")
 
 
 def schemas(schema: dict[str, Any], path: str, *, in_list: bool = False) -> Iterator[tuple[str, dict[str, Any], bool]]:
@@ -170,7 +170,8 @@ def test_exactly_the_fields_of_this_version() -> None:
         kinds.DIRECTOR_GROUP: addresses
         | settings
         | vrrp
-        | {"nodeSelector", "interface", "interface.name", "interface.subnet", "allowedNamespaces"},
+        | {"nodeSelector", "interface", "interface.name", "interface.subnet", "allowedNamespaces"}
+        | {"secrets", "secrets[]"},
     }
 
 

@@ -3,7 +3,7 @@
 import errno
 import os
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 NO_ANSWER: Final = "no answer"
 
@@ -31,6 +31,18 @@ class CannotCheckError(Exception):
     """The check could not be made, so it says nothing about the real server. The text is for people."""
 
 
+class Identity(NamedTuple):
+    """What a Secret gives a check over TLS: PEM texts, "" where it has none."""
+
+    secret: str = ""
+    certificate: str = ""
+    key: str = ""
+    authorities: str = ""
+
+
+NO_IDENTITY: Final = Identity()
+
+
 @dataclass(slots=True)
 class Attempt:
     """Whom to ask. `reached` says how far it came, for the text of a timeout."""
@@ -39,6 +51,7 @@ class Attempt:
     port: int
     timeout: float  # seconds for all of it
     source: str = ""  # own address to ask from; empty: any
+    identity: Identity = NO_IDENTITY
     reached: str = NO_ANSWER
 
     @property

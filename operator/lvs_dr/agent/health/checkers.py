@@ -5,6 +5,7 @@ from typing import Final
 
 from lvs_dr.agent.health import dns, grpc, http, tcp, udp
 from lvs_dr.agent.health.attempt import Attempt, CannotCheckError, explained
+from lvs_dr.agent.health.certificates import ReadSecret, identity
 from lvs_dr.agent.health.connection import CheckFailedError
 from lvs_dr.agent.health.deadline import Deadline, StolenTime
 from lvs_dr.agent.health.ping import Pinger
@@ -17,9 +18,10 @@ SCRIPTS: Final = Path("/etc/lvs-operator/check-scripts")
 
 
 class Checkers:
-    """Makes checks. `scripts` is the directory of those that exec checks name."""
+    """Makes checks. `scripts` is the directory of those that exec checks name, `secret` returns what Secrets hold."""
 
-    def __init__(self, scripts: Path = SCRIPTS) -> None:
+    def __init__(self, scripts: Path = SCRIPTS, secret: ReadSecret | None = None) -> None:
+        self._secret = secret
         self._stolen = StolenTime()
         self._pinger = Pinger()
         self._scripts = Scripts(scripts)
@@ -30,6 +32,8 @@ class Checkers:
         `source`: own address to ask from; empty: any.
         """
         attempt = Attempt(key.address, key.port, float(key.check.timeout_seconds), source)
+        if name := key.check.secret:
+            attempt.identity = identity(self._secret, name)
         deadline = Deadline(attempt.timeout, self._stolen)
         try:
             async with deadline:

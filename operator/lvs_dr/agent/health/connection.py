@@ -10,7 +10,8 @@ from errno import EINPROGRESS
 from functools import lru_cache
 from typing import Final, Protocol, TypeVar
 
-from lvs_dr.agent.health.attempt import Attempt, CannotCheckError, explained
+from lvs_dr.agent.health.attempt import NO_IDENTITY, Attempt, CannotCheckError, Identity, explained
+from lvs_dr.agent.health.certificates import CERTIFICATE, client_context, is_refusal
 from lvs_dr.core.checks import TlsSettings
 
 _FLAGS: Final = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
@@ -88,8 +89,9 @@ class Plain:
 class Tls:
     """TLS over a connected socket."""
 
-    def __init__(self, below: Plain, context: ssl.SSLContext, name: str) -> None:
+    def __init__(self, below: Plain, context: ssl.SSLContext, name: str, identity: Identity = NO_IDENTITY) -> None:
         self._below = below
+        self._identity = identity
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._layer = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
 
@@ -126,6 +128,9 @@ class Tls:
                 raise CheckFailedError(f"the certificate is not accepted: {error.verify_message}") from error
             except ssl.SSLError as error:
                 text = (error.reason or "unknown error").lower().replace("_", " ")
+                if self._identity.certificate and is_refusal(error):
+                    whose = f"{CERTIFICATE} of Secret {self._identity.secret}"
+                    raise CannotCheckError(f"the real server does not accept {whose}: {text}") from error
                 raise CheckFailedError(f"TLS fails: {text}") from error
             await self._flush()
             return result
@@ -143,7 +148,7 @@ async def connected(
 
     Raises OSError, CannotCheckError, CheckFailedError.
     """
-    context = tls_context(tls.verify, tls.ca_bundle, alpn) if tls is not None else None
+    context = tls_context(tls.verify, tls.ca_bundle, alpn, attempt.identity) if tls is not None else None
     with open_socket(attempt, socket.SOCK_STREAM) as connection:
         await connect(connection, attempt.address, attempt.port)
         plain = Plain(connection)
@@ -152,7 +157,7 @@ async def connected(
             yield plain
             return
         attempt.reached = "it accepts the connection, but no TLS handshake"
-        peer = Tls(plain, context, tls.server_name or host or attempt.address)
+        peer = Tls(plain, context, tls.server_name or host or attempt.address, attempt.identity)
         try:
             await peer.shake_hands()
         except ssl.SSLError as error:  # the end came in the middle
@@ -162,12 +167,14 @@ async def connected(
 
 
 @lru_cache(maxsize=128)
-def tls_context(verify: bool, ca_bundle: str, alpn: str = "") -> ssl.SSLContext:  # noqa: FBT001 - a key of the cache
+def tls_context(
+    verify: bool,  # noqa: FBT001 - a key of the cache
+    ca_bundle: str,
+    alpn: str = "",
+    identity: Identity = NO_IDENTITY,
+) -> ssl.SSLContext:
     """Return how to talk TLS; the same object for the same settings. Raises CannotCheckError."""
-    try:
-        context = ssl.create_default_context(cadata=ca_bundle or None)
-    except ssl.SSLError as error:
-        raise CannotCheckError(f"caBundle cannot be read: {error.reason or error}") from error
+    context = client_context(ca_bundle, identity)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -26,6 +26,7 @@ from lvs_dr.api.models.check_fields import (
     ServiceName,
     Status,
 )
+from lvs_dr.api.models.fields import ObjectName
 from lvs_dr.api.models.rules import ApiModel, rule, validated
 from lvs_dr.core.checks import (
     MAXIMUM_ARGUMENTS,
@@ -141,6 +142,16 @@ class Tls(ApiModel):
             description="Certificates of the authorities to trust, in PEM form, for certificates of your own. Default:"
             " those of the agent's image.",
             json_schema_extra=validated(rule("self.contains('-----BEGIN CERTIFICATE-----')", BAD_CERTIFICATE)),
+        ),
+    ] = None
+
+    secret_name: Annotated[
+        ObjectName | None,
+        Field(
+            description="Name of a Secret in the operator's namespace that spec.secrets of the DirectorGroup names. Its"
+            " tls.crt and tls.key are the certificate that the check presents (a client certificate); its ca.crt"
+            " are authorities to trust, beside those of caBundle. It has the one, the other or both; a change counts"
+            " within a minute. Default: none."
         ),
     ] = None
 

@@ -5,11 +5,12 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from lvs_dr.api.models.connection_sync import ConnectionSync
-from lvs_dr.api.models.fields import Network
+from lvs_dr.api.models.fields import Network, ObjectName
 from lvs_dr.api.models.kernel_settings import KernelSettings, Timeouts
 from lvs_dr.api.models.rules import ApiModel, rule, validated
 from lvs_dr.api.models.selector import LabelSelector, NonEmptyLabelSelector
 from lvs_dr.api.models.vrrp import DirectorVrrp
+from lvs_dr.core.node import MAXIMUM_SECRETS
 
 KIND_DESCRIPTION = (
     "A DirectorGroup is a set of nodes that direct the traffic of VirtualServices. All of them have the services in"
@@ -112,6 +113,16 @@ class DirectorGroupSpec(ApiModel):
             " node (the kernel's: TCP 900, after FIN 120, UDP 300)."
         ),
     ] = None
+    secrets: Annotated[
+        tuple[ObjectName, ...],
+        Field(
+            max_length=MAXIMUM_SECRETS,
+            description="Names of Secrets in the operator's namespace that VirtualServices of this group may use, for"
+            " example for the certificates of health checks (healthCheck.https.tls.secretName), at most 32. Only the"
+            " directors read them; they need the right for each name (manifests/components/secrets). Default: none.",
+            json_schema_extra={"x-kubernetes-list-type": "set"},
+        ),
+    ] = ()
     kernel_settings: Annotated[
         KernelSettings | None,
         Field(
