@@ -21,10 +21,12 @@ from lvs_dr.api.models import DirectorGroupSpec, RealServerSpec, VirtualServiceS
 from lvs_dr.api.models.real_server import DRAIN_SECONDS
 from lvs_dr.api.models.selector import LabelSelector
 from lvs_dr.api.translate_group import ipvs_settings, sync_settings, vrrp_settings
+from lvs_dr.api.translate_redirect import redirect_settings
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import (
     ConnectionLimits,
     DirectorGroup,
+    ForwardingMethod,
     InterfaceChoice,
     Invalid,
     Key,
@@ -90,6 +92,7 @@ def virtual_service(body: Body) -> VirtualService | Invalid:
         quiesce_seconds=spec.quiesce_seconds,
         quorum=Quorum() if spec.quorum is None else Quorum(spec.quorum.minimum_healthy, spec.quorum.hysteresis),
         panic_threshold_percent=spec.panic_threshold_percent or 0,
+        redirect=redirect_settings(spec.redirect) if spec.forwarding_method is ForwardingMethod.REDIRECT else None,
     )
 
 
@@ -142,6 +145,7 @@ def real_server(body: Body) -> RealServer | Invalid:
         state=spec.state,
         limits=_limits(spec.connection_limits) or ConnectionLimits(),
         check_address=spec.check_address or "",
+        hostname=spec.hostname or "",
         drain_seconds=spec.drain.timeout_seconds if spec.drain is not None else DRAIN_SECONDS,
     )
 

@@ -38,15 +38,17 @@ def judge(world: World, service: VirtualService) -> Verdict:
 
 def _secrets_named(service: VirtualService, group: DirectorGroup) -> Verdict:
     """Judge which Secrets the service asks directors to use: whoever owns the group says which."""
-    secret = service.health_check.secret if service.health_check is not None else ""
-    if not secret or secret in group.secrets:
-        return ACCEPTED
-    name = group.meta.key.name
-    text = (
-        f"healthCheck names Secret {secret}, which spec.secrets of DirectorGroup {name} does not: ask whoever owns the "
-        "DirectorGroup to name it, or use another"
-    )
-    return Verdict(False, Reason.SECRET_NOT_NAMED, text)
+    check, redirect, name = service.health_check, service.redirect, group.meta.key.name
+    asked = [("healthCheck", check.secret)] if check is not None and check.secret else []
+    asked += [("redirect", secret) for secret in sorted(redirect.secrets)] if redirect is not None else []
+    for field, secret in asked:
+        if secret not in group.secrets:
+            text = (
+                f"{field} names Secret {secret}, which spec.secrets of DirectorGroup {name} does not: ask whoever owns "
+                "the DirectorGroup to name it, or use another"
+            )
+            return Verdict(False, Reason.SECRET_NOT_NAMED, text)
+    return ACCEPTED
 
 
 def namespace_allowed(world: World, group: DirectorGroup | None, namespace: str) -> bool:
@@ -196,7 +198,14 @@ def _refused(mine: Claim, other: Key, theirs: Claim) -> Verdict:
     if theirs.group != mine.group:
         text = f"{address} belongs to DirectorGroup {theirs.group} (VirtualService {other}): an address is one group's"
         return Verdict(False, Reason.ADDRESS_CLAIMED, text)
-    port, protocol = min(mine.ports & theirs.ports)
+    shared = mine.ports & theirs.ports
+    if not shared:
+        text = (
+            f"{address}: anyPort takes every port that IPVS does not know, also one that is redirected (VirtualService "
+            f"{other}): choose another VIP for one of them"
+        )
+        return Verdict(False, Reason.PORT_CLAIMED, text)
+    port, protocol = min(shared)
     which = f"port {port}/{protocol}" if port else f"any port of {protocol}"
     text = f"{address} {which} is taken by VirtualService {other}: choose another port or VIP"
     return Verdict(False, Reason.PORT_CLAIMED, text)

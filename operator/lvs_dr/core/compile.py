@@ -23,7 +23,6 @@ from lvs_dr.core.node import (
     table_name,
 )
 from lvs_dr.core.objects import (
-    ForwardingMethod,
     InterfaceChoice,
     Invalid,
     IpvsSettings,
@@ -45,7 +44,7 @@ from lvs_dr.core.sync_modes import group_sync
 from lvs_dr.core.table import (
     DirectorTableSpec,
 )
-from lvs_dr.core.table_spec import required, table_spec
+from lvs_dr.core.table_spec import as_before, in_one_way, required, table_spec
 from lvs_dr.core.virtual_routers import router_of, vrrp
 from lvs_dr.core.weights import as_scheduled
 from lvs_dr.core.world import NodeRecord, TableRecord, World
@@ -159,12 +158,10 @@ def _unusable(world: World, key: Key, service: Invalid | None, left: tuple[Table
 def _refused(world: World, service: VirtualService, verdict: Verdict, own: TableRecord) -> TableDecision:
     """Keep the last good table, which still follows its real servers.
 
-    The table holds no selector, so the current one is followed; VIP, ports, scheduler and checks stay the old ones.
-    Target ports are for masquerading alone, so while they stay, that does.
+    The table holds no selector, so the current one is followed; VIP, ports, scheduler and checks stay the old ones,
+    and where methods exclude each other the method does.
     """
-    if any(each.target_port for each in own.spec.ports):
-        overrides = tuple(replace(each, forwarding=None, tunnel=None) for each in service.overrides)
-        service = replace(service, forwarding=ForwardingMethod.MASQUERADE, overrides=overrides)
+    service = as_before(service, own.spec)
     roll = _roll(world, service, own.spec.address, own.spec.director_group, own)
     spec = replace(
         own.spec,
@@ -179,6 +176,7 @@ def _refused(world: World, service: VirtualService, verdict: Verdict, own: Table
 def _decided(
     key: Key, verdict: Verdict, spec: DirectorTableSpec, found: tuple[Member, ...], own: TableRecord | None
 ) -> TableDecision:
+    spec = in_one_way(spec, own.spec if own is not None else None)
     together = as_scheduled(spec.scheduler, (*spec.destinations, *spec.pending))
     count = len(spec.destinations)
     spec = replace(spec, destinations=together[:count], pending=together[count:], requires=required(spec))

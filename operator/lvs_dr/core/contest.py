@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from lvs_dr.core.index import ClaimedPort, Place
+from lvs_dr.core.index import ANY_PORT, REDIRECTED_PORT, ClaimedPort, Place
 from lvs_dr.core.objects import Key, Protocol, VirtualService
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.world import World
@@ -16,13 +16,20 @@ class Claim(NamedTuple):
     namespace: str
     group: str
     ports: frozenset[tuple[int, Protocol]]
-    """Two claims of one address contest each other when namespace or group differ, or they share a port."""
+    excluded: frozenset[tuple[int, Protocol]]
+    """Two claims of one address contest each other when namespace or group differ, they share a port, or one has
+    what the other excludes."""
 
 
 def claim_of(key: Key, holder: VirtualService | DirectorTableSpec) -> Claim:
     """Return what the VirtualService wants, or what a table of it holds."""
     ports = frozenset((each.port, each.protocol) for each in holder.ports)
-    return Claim(holder.address, key.namespace, holder.director_group, ports)
+    excluded = frozenset[tuple[int, Protocol]]()
+    if holder.redirect is not None:
+        excluded = frozenset({ANY_PORT})
+    elif ANY_PORT in ports:
+        excluded = frozenset({REDIRECTED_PORT})
+    return Claim(holder.address, key.namespace, holder.director_group, ports, excluded)
 
 
 def rival_tables(world: World, claim: Claim) -> set[Key]:
@@ -46,7 +53,7 @@ def _rivals(
     everybody = by_address.get(claim.address, frozenset[Key]())
     here = by_place.get((claim.address, claim.namespace, claim.group), frozenset[Key]())
     found = set(everybody - here) if len(here) != len(everybody) else set[Key]()
-    for port, protocol in claim.ports:
+    for port, protocol in claim.ports | claim.excluded:
         found |= by_port.get((claim.address, port, protocol), frozenset())
     return found
 

@@ -107,6 +107,7 @@ def _claim(service: VirtualService | Invalid | None) -> object:
         service.director_group,
         service.ports,
         service.firewall_mark,
+        service.redirect is None,
         service.meta.created,
     )
 
@@ -257,7 +258,7 @@ def _router(table: TableRecord) -> int:
 
 
 def _packets(table: TableRecord) -> object:
-    return table.spec.ports, table.spec.firewall_mark
+    return table.spec.ports, table.spec.firewall_mark, table.spec.redirect is None
 
 
 def _pending(table: TableRecord | None) -> set[TableDestination]:

@@ -1,10 +1,12 @@
 """What each forwarding method needs on the real server's node, and which method a real server has in a service."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lvs_dr.core.node import BackendTunnel
 from lvs_dr.core.objects import ForwardingMethod, Override, Tunnel, TunnelType, VirtualService
 from lvs_dr.core.table import TableDestination, TableTunnel
+
+_OWN_ADDRESS: Final = frozenset({ForwardingMethod.MASQUERADE, ForwardingMethod.REDIRECT})
 
 
 class Method(NamedTuple):
@@ -35,8 +37,8 @@ def _encapsulation(tunnel: Tunnel) -> TableTunnel:
 
 
 def carries(forwarding: ForwardingMethod) -> bool:
-    """Tell whether the real server must carry the VIP on lo: all but masquerading leave it as the destination."""
-    return forwarding is not ForwardingMethod.MASQUERADE
+    """Tell whether the real server must carry the VIP on lo: it does not where packets come with its own address."""
+    return forwarding not in _OWN_ADDRESS
 
 
 def tunnel_end(destination: TableDestination) -> BackendTunnel | None:

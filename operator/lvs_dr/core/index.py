@@ -1,6 +1,7 @@
 """The store's cross-references, so that one changed object does not cost a look at all others."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from lvs_dr.core.objects import Key, Protocol
 
@@ -15,6 +16,12 @@ ClaimedPort = tuple[str, int, Protocol]
 
 Mark = tuple[str, int, int]
 """DirectorGroup, firewall mark, IP version: one IPVS service on each of the group's directors."""
+
+
+ANY_PORT: Final = (0, Protocol.TCP)
+"""IPVS takes every port that it has no other service for, before a redirector gets anything."""
+REDIRECTED_PORT: Final = (-1, Protocol.TCP)
+"""No port: stands for all those of a redirector, which is not found by any port."""
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lvs_dr.core.addresses import edges, host, version
 from lvs_dr.core.forwarding import carries
-from lvs_dr.core.index import Index, Label, Mark
+from lvs_dr.core.index import REDIRECTED_PORT, Index, Label, Mark
 from lvs_dr.core.node import LVSNodeStatus
 from lvs_dr.core.objects import (
     DirectorGroup,
@@ -129,6 +129,8 @@ def _service_entries(key: Key, service: VirtualService | Invalid) -> Iterator[En
         yield "services_by_place", (service.address, key.namespace, service.director_group)
         for port in service.ports:
             yield "services_by_port", (service.address, port.port, port.protocol)
+        if service.redirect is not None:
+            yield "services_by_port", (service.address, *REDIRECTED_PORT)
         yield "services_by_group", service.director_group
         if service.firewall_mark:
             yield "services_by_mark", mark_of(service)
@@ -157,6 +159,8 @@ def _table_entries(key: Key, table: TableRecord) -> Iterator[Entry]:
     yield "tables_by_place", (table.spec.address, key.namespace, table.spec.director_group)
     for port in table.spec.ports:
         yield "tables_by_port", (table.spec.address, port.port, port.protocol)
+    if table.spec.redirect is not None:
+        yield "tables_by_port", (table.spec.address, *REDIRECTED_PORT)
     yield "tables_by_group", table.spec.director_group
     if table.spec.virtual_router_id:
         yield "tables_by_router", (table.spec.address, table.spec.director_group, table.spec.virtual_router_id)

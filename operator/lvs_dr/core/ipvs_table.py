@@ -62,7 +62,11 @@ def family(address: str) -> int:
 
 @lru_cache(maxsize=4096)
 def _served(
-    address: str, mark: int, ports: tuple[tuple[int, Protocol, int], ...], check: TableHealthCheck | None
+    address: str,
+    mark: int,
+    ports: tuple[tuple[int, Protocol, int], ...],
+    check: TableHealthCheck | None,
+    redirected: int,
 ) -> tuple[Served, ...]:
     if mark:
         asked = check.port_for(0) if check is not None else None
@@ -70,16 +74,20 @@ def _served(
     found = []
     for port, protocol, target in ports:
         key = ServiceKey(address, port, PROTOCOL_NUMBERS[protocol], 0, family(address))
-        to = target or port
+        to = target or redirected or port
         asked = check.port_for(to) if check is not None else None
         found.append(Served(key, to, asked, f"port {port}/{protocol}" if port else f"any {protocol} port"))
     return tuple(found)
 
 
 def served(table: DirectorTableSpec) -> tuple[Served, ...]:
-    """Return the IPVS services of a table: one for its firewall mark, or one for each port."""
+    """Return the IPVS services of a table: one for its firewall mark, or one for each port.
+
+    Of a redirected table they are not in IPVS: they name its listeners, and the ports of its real servers.
+    """
     ports = tuple((one.port, one.protocol, one.target_port) for one in table.ports)
-    return _served(table.address, table.firewall_mark, ports, table.health_check)
+    redirected = table.redirect.port if table.redirect is not None else 0
+    return _served(table.address, table.firewall_mark, ports, table.health_check, redirected)
 
 
 def check_ports(table: DirectorTableSpec) -> tuple[int, ...]:
@@ -110,7 +118,7 @@ def _direct(weight: int, upper: int, lower: int) -> DestinationConfig:
 def destination_config(entry: TableDestination) -> DestinationConfig:
     """Return how a destination is set while it is healthy."""
     tunnel = entry.tunnel
-    if entry.forwarding is ForwardingMethod.DIRECT_ROUTING:
+    if entry.forwarding in (ForwardingMethod.DIRECT_ROUTING, ForwardingMethod.REDIRECT):
         return _direct(entry.weight, entry.upper, entry.lower)
     if entry.forwarding is not ForwardingMethod.TUNNEL or tunnel is None:
         return DestinationConfig(entry.weight, int(_FORWARDING[entry.forwarding]), entry.upper, entry.lower)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from lvs_dr.core.checks import TableHealthCheck
+from lvs_dr.core.redirect_spec import TableRedirect
 
 
 class Key(NamedTuple):
@@ -44,6 +45,7 @@ class ForwardingMethod(StrEnum):
     DIRECT_ROUTING = "DirectRouting"
     TUNNEL = "Tunnel"
     MASQUERADE = "Masquerade"
+    REDIRECT = "Redirect"  # no packets: HTTP requests are answered with the address of a real server
 
 
 class TunnelType(StrEnum):
@@ -175,6 +177,7 @@ class VirtualService(Struct, frozen=True):
     quiesce_seconds: int = 60  # how long a destination that leaves is quiesced for its live connections at most
     quorum: Quorum = Quorum()
     panic_threshold_percent: int = 0  # with fewer healthy, directors send to all; 0 = never
+    redirect: TableRedirect | None = None  # exactly with Redirect; compiled as it is
 
 
 class RealServer(Struct, frozen=True):
@@ -187,6 +190,7 @@ class RealServer(Struct, frozen=True):
     state: RealServerState
     limits: ConnectionLimits = ConnectionLimits()
     check_address: str = ""  # "" = it is checked at the address that directors send to
+    hostname: str = ""  # by which clients reach it, for redirects
     drain_seconds: int = 3600  # of state Drain: how long its connections are waited for at most; 0 = without limit
 
 

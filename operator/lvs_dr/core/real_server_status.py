@@ -13,7 +13,7 @@ from lvs_dr.core.drain_status import drained
 from lvs_dr.core.forwarding import carries
 from lvs_dr.core.indexing import selecting
 from lvs_dr.core.node import LVSNodeStatus
-from lvs_dr.core.objects import Invalid, Key, RealServer, RealServerState
+from lvs_dr.core.objects import ForwardingMethod, Invalid, Key, RealServer, RealServerState
 from lvs_dr.core.own_tables import own_tables
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.status import Condition, RealServerStatus
@@ -94,6 +94,8 @@ def _configured(world: World, real_server: RealServer | Invalid, parts: list[Par
         text = "it is no node of this cluster: whoever runs it puts the VIPs on its lo and silences ARP for them"
         if parts and not any(carries(part.member.forwarding) for part in parts):
             text = "it is no node of this cluster: whoever runs it routes its answers through the directors"
+            if _all_redirected(parts):
+                text = "it is no node of this cluster, and clients are told its name: whoever runs it lets them in"
         return well(Reason.CONFIGURED, text)
     if node not in world.nodes:
         return wrong(Reason.NODE_MISSING, f"there is no node {node}: correct spec.nodeName, or remove the RealServer")
@@ -118,7 +120,8 @@ def _on_node(record: NodeRecord, parts: list[Part]) -> Finding:  # noqa: PLR0911
     node, status = record.name, record.status or LVSNodeStatus()
     needed = {part.address for part in parts if carries(part.member.forwarding)}
     if parts and not needed:
-        return well(Reason.CONFIGURED, f"nothing to set up on node {node}: its answers go through the directors")
+        way = "clients are told its name" if _all_redirected(parts) else "its answers go through the directors"
+        return well(Reason.CONFIGURED, f"nothing to set up on node {node}: {way}")
     missing = sorted(needed - set(status.loopback_addresses))
     for problem in status.problems:
         if problem.address in missing:
@@ -138,6 +141,10 @@ def _on_node(record: NodeRecord, parts: list[Part]) -> Finding:  # noqa: PLR0911
         text = f"waiting for the lvs-agent on node {node} to report its end of {listed(closed)}"
         return wrong(Reason.WAITING_FOR_TUNNEL, text)
     return well(Reason.CONFIGURED, f"node {node} carries {listed(sorted(needed))}")
+
+
+def _all_redirected(parts: list[Part]) -> bool:
+    return all(part.member.forwarding is ForwardingMethod.REDIRECT for part in parts)
 
 
 def _is_open(part: Part, status: LVSNodeStatus) -> bool:

@@ -15,6 +15,7 @@ from lvs_dr.core.directors import directors, interface_subnets, listed, usable_g
 from lvs_dr.core.drain import progress
 from lvs_dr.core.forwarding import carries, exclude, method, same_way, tunnel_end
 from lvs_dr.core.objects import (
+    ConnectionLimits,
     ForwardingMethod,
     Invalid,
     Key,
@@ -62,6 +63,11 @@ _IN_SERVICE = Verdict(True, Reason.IN_SERVICE)
 _MAINTENANCE = Verdict(True, Reason.MAINTENANCE, "it takes no new connections: spec.state is Maintenance")
 _DRAINING = Verdict(True, Reason.DRAINING, "it takes no new connections, those it has live on: spec.state is Drain")
 _DRAINED = Verdict(True, Reason.DRAINED, "it is taken out: spec.state is Drain")
+_NAMELESS = Verdict(
+    False,
+    Reason.NO_HOSTNAME,
+    "clients would not know its name: set spec.hostname, or another redirect.host in the VirtualService",
+)
 _VERDICTS = {
     RealServerState.IN_SERVICE: _IN_SERVICE,
     RealServerState.MAINTENANCE: _MAINTENANCE,
@@ -102,6 +108,9 @@ def judge(ctx: Context, key: Key) -> Judged:
         known = ctx.known.get(key.name)
         verdict = Verdict(False, Reason.INVALID, real_server.message)
         return Judged(Member(key, known.address if known else "", known.node if known else "", verdict), known)
+    redirect = ctx.service.redirect
+    if redirect is not None and redirect.needs_hostname and not real_server.hostname:
+        return Judged(Member(key, "", real_server.node_name, _NAMELESS, ForwardingMethod.REDIRECT))
     if real_server.state is RealServerState.DRAIN and _drained(ctx, key, real_server.node_name):
         return Judged(Member(key, "", real_server.node_name, _DRAINED))
     return _judge(ctx, key, real_server, ctx.known.get(key.name))
@@ -178,7 +187,8 @@ def _destination(ctx: Context, real_server: RealServer, known: TableDestination 
     name = real_server.meta.key.name
     override = ctx.overrides.get(name)
     forwarding, tunnel = method(ctx.service, override)
-    weight, limits = real_server.weight, real_server.limits
+    redirected = forwarding is ForwardingMethod.REDIRECT
+    weight, limits = real_server.weight, ConnectionLimits() if redirected else real_server.limits  # they are IPVS's
     if override is not None:
         weight = weight if override.weight is None else override.weight
         limits = override.limits or limits
@@ -198,6 +208,7 @@ def _destination(ctx: Context, real_server: RealServer, known: TableDestination 
         lower=limits.lower,
         check_address=real_server.check_address,
         draining=real_server.state is RealServerState.DRAIN,
+        hostname=real_server.hostname if redirected else "",
     )
 
 

@@ -5,6 +5,9 @@ from lvs_dr.core.decisions import TableDecision
 from lvs_dr.core.directors import listed
 from lvs_dr.core.objects import Invalid, VirtualService
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.redirect import harms
+from lvs_dr.core.redirect_spec import ADDRESS, TableRedirect
+from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.views import Views
 from lvs_dr.core.weights import ignored
 from lvs_dr.core.world import TableRecord
@@ -24,9 +27,34 @@ def aspects(
             f"spec.realServers.overrides names {listed(unused)}, which the selector does not select: correct the name"
         )
         found.append(("OverridesApplied", wrong(Reason.NOT_SELECTED, text)))
+    if table.spec.redirect is not None and (harmful := _harms(table.spec, table.spec.redirect)):
+        found.append(("RedirectSafe", wrong(Reason.HARMFUL_REDIRECT, "; ".join(harmful))))
     if (disturbed := _disturbed(table, seen)) is not None:
         found.append(("Undisturbed", disturbed))
     return tuple(found)
+
+
+def _harms(table: DirectorTableSpec, redirect: TableRedirect) -> list[str]:
+    """Return what the redirects of a table do to clients."""
+    found = list(
+        harms(
+            status_code=redirect.status_code,
+            methods=redirect.methods,
+            cache_control=redirect.cache_control,
+            tls=bool(redirect.tls_secret),
+            target_scheme=redirect.scheme,
+            token=redirect.token is not None,
+        )
+    )
+    by_address = redirect.host == ADDRESS or (
+        not redirect.host and any(not each.hostname for each in table.destinations)
+    )
+    if redirect.scheme == "https" and by_address:
+        found.append(
+            "clients are sent to https by an address, which the certificate of a real server hardly names: give each "
+            "RealServer a spec.hostname"
+        )
+    return found
 
 
 def _disturbed(table: TableRecord, seen: Views) -> Finding | None:

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from lvs_dr.core.checks import TableHealthCheck, TcpCheck
 from lvs_dr.core.objects import ForwardingMethod, OnFailure, Protocol, TunnelChecksum, TunnelType
+from lvs_dr.core.redirect_spec import TableRedirect
 
 __all__ = ["TableHealthCheck", "TcpCheck"]  # parts of the table that stand in a module of their own
 
@@ -27,6 +28,7 @@ FEATURE_ANY_PORT = "any-port"
 FEATURE_SERVICE_OPTIONS = "service-options"  # flags, persistence, one-packet, limits, target ports, check ports
 FEATURE_PANIC = "panic-threshold"
 FEATURE_CHECK_SECRETS = "check-secrets"  # a health check names a Secret
+FEATURE_REDIRECT = "redirect"
 FEATURE_HEALTH_CHECKS = "health-checks"  # other checks than a TCP connect, and other settings of it than its port
 
 
@@ -87,6 +89,9 @@ class TableDestination(Struct, frozen=True, rename="camel", omit_defaults=True):
     draining: Annotated[
         bool, Meta(description="It is being taken out: directors tell how many connections it still has.")
     ] = False
+    hostname: Annotated[
+        str, Meta(max_length=253, description="Name by which clients reach it, for redirects; empty: none.")
+    ] = ""
 
     @property
     def checked_at(self) -> str:
@@ -154,6 +159,12 @@ class DirectorTableSpec(Struct, frozen=True, rename="camel", omit_defaults=True)
             description="VRRP virtual router of the VIP; it stays while the DirectorGroup has it. 0: not decided.",
         ),
     ] = 0
+    redirect: Annotated[
+        TableRedirect | None,
+        Meta(
+            description="Requests are redirected as it says, by HTTP: nothing of this table is in IPVS. Absent: IPVS."
+        ),
+    ] = None
     paused: Annotated[bool, Meta(description="Agents check but write nothing to the kernel for this table.")] = False
     requires: Annotated[
         tuple[Feature, ...],

@@ -1,6 +1,8 @@
 """The DirectorTable of a VirtualService with its real servers, as far as nobody has to be asked for it."""
 
-from lvs_dr.core.objects import ForwardingMethod, VirtualService
+from msgspec.structs import replace
+
+from lvs_dr.core.objects import ForwardingMethod, Tunnel, VirtualService
 from lvs_dr.core.roll import Roll
 from lvs_dr.core.table import (
     FEATURE_ANY_PORT,
@@ -9,6 +11,7 @@ from lvs_dr.core.table import (
     FEATURE_FORWARDING,
     FEATURE_HEALTH_CHECKS,
     FEATURE_PANIC,
+    FEATURE_REDIRECT,
     FEATURE_SERVICE_OPTIONS,
     DirectorTableSpec,
     TablePersistence,
@@ -41,7 +44,50 @@ def table_spec(service: VirtualService, roll: Roll) -> DirectorTableSpec:
         one_packet=service.one_packet,
         quiesce_seconds=service.quiesce_seconds,
         panic_threshold_percent=service.panic_threshold_percent,
+        redirect=service.redirect,
         paused=service.meta.paused,
+    )
+
+
+def in_one_way(spec: DirectorTableSpec, before: DirectorTableSpec | None) -> DirectorTableSpec:
+    """Return the table as it can be served while its method changes from or to Redirect; `before`: as it is now.
+
+    A table is IPVS's or redirected as a whole. From Redirect to IPVS, it stays redirected until a real server has what
+    its new method needs.
+    """
+    if spec.redirect is not None:
+        return spec
+    ready = tuple(each for each in spec.destinations if each.forwarding is not ForwardingMethod.REDIRECT)
+    if len(ready) == len(spec.destinations):
+        return spec
+    if ready or before is None or before.redirect is None:
+        return replace(spec, destinations=ready)
+    return replace(spec, redirect=before.redirect)
+
+
+def as_before(service: VirtualService, before: DirectorTableSpec) -> VirtualService:
+    """Return the service with the method of a table that goes on while its change is refused.
+
+    Target ports are for masquerading alone, and a redirected table is redirected as a whole: there, one method is
+    everybody's. Elsewhere real servers follow the service, except to Redirect.
+    """
+    entries = before.destinations
+    if before.redirect is not None:
+        forwarding, tunnel = ForwardingMethod.REDIRECT, None
+    elif any(each.target_port for each in before.ports):
+        forwarding, tunnel = ForwardingMethod.MASQUERADE, None
+    elif service.forwarding is ForwardingMethod.REDIRECT:
+        forwarding = entries[0].forwarding if entries else ForwardingMethod.DIRECT_ROUTING
+        tunnel = entries[0].tunnel if entries else None
+    else:
+        return service
+    overrides = tuple(replace(each, forwarding=None, tunnel=None) for each in service.overrides)
+    return replace(
+        service,
+        forwarding=forwarding,
+        tunnel=None if tunnel is None else Tunnel(tunnel.type, tunnel.port, tunnel.checksum),
+        redirect=before.redirect,
+        overrides=overrides,
     )
 
 
@@ -66,6 +112,7 @@ def required(table: DirectorTableSpec) -> tuple[str, ...]:
         (FEATURE_FORWARDING, any(each.forwarding is not ForwardingMethod.DIRECT_ROUTING for each in entries)),
         (FEATURE_FIREWALL_MARK, table.firewall_mark),
         (FEATURE_PANIC, table.panic_threshold_percent),
+        (FEATURE_REDIRECT, table.redirect is not None),
         (FEATURE_ANY_PORT, any(each.port == 0 for each in table.ports)),
         (FEATURE_SERVICE_OPTIONS, any(options)),
         (FEATURE_CHECK_SECRETS, check is not None and check.secret),

@@ -36,6 +36,13 @@ def as_scheduled(scheduler: str, destinations: Sequence[TableDestination]) -> tu
 def ignored(table: DirectorTableSpec) -> str:
     """Return why the table's weights do not have the effect one expects; "" when they do."""
     weights = [each.weight for each in table.destinations if each.weight > 0]
+    if table.redirect is not None:
+        if table.redirect.algorithm in IGNORING and len(set(weights)) > 1:
+            return (
+                f"algorithm {table.redirect.algorithm} looks at no weights, and the real servers have different ones: "
+                "use wrr or wlc, or give all the same weight"
+            )
+        return ""
     if table.scheduler in IGNORING and len(set(weights)) > 1:
         return (
             f"scheduler {table.scheduler} looks at no weights, and the real servers have different ones: use wrr or "

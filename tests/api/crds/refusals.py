@@ -17,11 +17,12 @@ from lvs_dr.api.models import (
     health_check,
     ports,
     real_server,
+    redirect,
     rules,
     selector,
     vrrp,
 )
-from lvs_dr.api.models.fields import BAD_NAME
+from lvs_dr.api.models.fields import BAD_HOSTNAME, BAD_NAME
 
 Spec = dict[str, Any]
 LABELS = {"matchLabels": {"pool": "web"}}
@@ -485,6 +486,72 @@ def _override(name: str, said: str, *overrides: Spec, parsed: bool = True, clien
     return _service(name, said, client=client, parsed=parsed, realServers=chosen, **changes)
 
 
+def _redirect(name: str, said: str, given: Any, *, client: str = "", parsed: bool = True, **changes: Any) -> Refusal:
+    changes = {"forwardingMethod": "Redirect", "redirect": given} | changes
+    return _service(name, said, client=client, parsed=parsed, **changes)
+
+
+_NO_BALANCE = f"spec.forwardingMethod: {INVALID}{combinations.REDIRECT_BALANCES}"
+_NO_PORTS = f"spec.forwardingMethod: {INVALID}{combinations.REDIRECT_PORTS}"
+
+REDIRECTS = [
+    _service("redirect-unused", f"spec.redirect: {INVALID}{combinations.REDIRECT_ALONE}", redirect={"statusCode": 307}),
+    _redirect(
+        "redirect-by-303",
+        'spec.redirect.statusCode: Unsupported value: 303: supported values: "301", "302", "307", "308"',
+        {"statusCode": 303},
+    ),
+    _redirect("redirect-udp", _NO_PORTS, {}, ports=[{"port": 80, "protocol": "UDP"}]),
+    _redirect("redirect-mark", _NO_PORTS, {}, ports=None, firewallMark=7),
+    _redirect("redirect-scheduler", _NO_BALANCE, {}, scheduler="rr"),
+    _redirect("redirect-persistence", _NO_BALANCE, {}, persistence={}),
+    _redirect(
+        "redirect-one-host",
+        f'spec.redirect.host: {INVALID}"up.example.org": {redirect.BAD_HOST}',
+        {"host": "up.example.org"},
+    ),
+    _redirect(
+        "redirect-host-with-path",
+        f'spec.redirect.host: {INVALID}"{{name}}/x": {redirect.BAD_HOST}',
+        {"host": "{name}/x"},
+    ),
+    _redirect(
+        "redirect-trace", f'spec.redirect.methods[0]: {INVALID}"TRACE": {redirect.BAD_METHOD}', {"methods": ["TRACE"]}
+    ),
+    _redirect(
+        "redirect-small-letters",
+        f'spec.redirect.methods[0]: {INVALID}"put": {redirect.BAD_METHOD}',
+        {"methods": ["put"]},
+    ),
+    _redirect(
+        "redirect-two-headers",
+        f'spec.redirect.cacheControl: {INVALID}"a\\nb": {redirect.BAD_CACHE_CONTROL}',
+        {"cacheControl": "a\nb"},
+    ),
+    _redirect(
+        "redirect-key-id",
+        f'spec.redirect.token.keyId: {INVALID}"a.b": {redirect.BAD_KEY_ID}',
+        {"token": {"secretName": "x", "keyId": "a.b"}},
+    ),
+    _override(
+        "override-to-redirect",
+        f"OVERRIDES: {INVALID}{combinations.REDIRECT_OVERRIDE}",
+        {"name": "web-1", "forwardingMethod": "Redirect"},
+    ),
+    _override(
+        "override-of-redirect",
+        f"OVERRIDES: {INVALID}{combinations.REDIRECT_OVERRIDE}",
+        {"name": "web-1", "connectionLimits": {"upper": 5}},
+        forwardingMethod="Redirect",
+    ),
+    _server(
+        "hostname-as-url",
+        f'spec.hostname: {INVALID}"http://a": {BAD_HOSTNAME}',
+        addresses=["192.0.2.11"],
+        hostname="http://a",
+    ),
+]
+
 FORWARDING = [
     _service(
         "direct-routing-to-another-port",
@@ -506,7 +573,7 @@ FORWARDING = [
     ),
     _service(
         "unknown-method",
-        _unsupported("spec.forwardingMethod", "NAT", ["DirectRouting", "Tunnel", "Masquerade"]),
+        _unsupported("spec.forwardingMethod", "NAT", ["DirectRouting", "Tunnel", "Masquerade", "Redirect"]),
         forwardingMethod="NAT",
     ),
     _service("tunnel-unused", f"spec.tunnel: {INVALID}{combinations.TUNNEL_ALONE}", tunnel={"type": "IPIP"}),
@@ -751,4 +818,16 @@ GROUPS += [
     ),
 ]
 
-REFUSALS = ADDRESSES + PORTS + CHECKS + CHOICES + PACKETS + SCHEDULING + FORWARDING + SELECTORS + REAL_SERVERS + GROUPS
+REFUSALS = (
+    ADDRESSES
+    + PORTS
+    + CHECKS
+    + CHOICES
+    + PACKETS
+    + SCHEDULING
+    + FORWARDING
+    + REDIRECTS
+    + SELECTORS
+    + REAL_SERVERS
+    + GROUPS
+)

@@ -41,7 +41,7 @@ def a_tunnel(dice: random.Random) -> dict[str, Any]:
 
 def a_spec(dice: random.Random) -> dict[str, Any]:
     """A VirtualService that says something about everything, sensible or not."""
-    methods = ["DirectRouting", "Tunnel", "Masquerade"]
+    methods = ["DirectRouting", "Tunnel", "Masquerade", "Redirect"]
     port = {"port": dice.choice([53, 80])} | maybe(dice, protocol=["TCP", "UDP", "UDP"], targetPort=[8080])
     overrides = [
         {"name": name}
@@ -65,6 +65,7 @@ def a_spec(dice: random.Random) -> dict[str, Any]:
             onePacket=[True, False],
             forwardingMethod=methods,
             tunnel=[a_tunnel(dice)],
+            redirect=[{}, {"port": 8080}, {"host": "Hostname", "methods": ["PUT"]}],
         )
         | maybe(
             dice,

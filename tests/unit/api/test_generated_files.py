@@ -20,6 +20,18 @@ PAYLOAD = ("send", "sendHex", "expect", "expectHex")
 HTTP = ("method", "path", "host", "headers", "headers[]", "headers[].name", "headers[].value", "expectedStatuses")
 HTTP += ("expectedStatuses[]", "bodyContains")
 TLS = ("tls", "tls.serverName", "tls.verify", "tls.caBundle", "tls.secretName")
+REDIRECT = (
+    *("statusCode", "scheme", "port", "algorithm", "methods", "host", "tls", "token", "cacheControl", "keepQuery"),
+    *(
+        "maximumInFlightPerServer",
+        "retryAfterSeconds",
+        "discardBytes",
+        "discardSeconds",
+        "headerBytes",
+        "headerSeconds",
+    ),
+    *("idleSeconds", "loadWindowSeconds", "loadStaleSeconds"),
+)
 
 
 def schemas(schema: dict[str, Any], path: str, *, in_list: bool = False) -> Iterator[tuple[str, dict[str, Any], bool]]:
@@ -148,6 +160,10 @@ def test_exactly_the_fields_of_this_version() -> None:
     }
     service |= {"quorum", "quorum.minimumHealthy", "quorum.hysteresis", "panicThresholdPercent"}
     service |= {"persistence", "onePacket", "forwardingMethod", "tunnel", "quiesceSeconds"}
+    redirect = {"redirect", "redirect.methods[]", "redirect.tls.secretName"}
+    redirect |= {f"redirect.{name}" for name in REDIRECT}
+    redirect |= {f"redirect.token.{name}" for name in ("secretName", "keyId", "lifetimeSeconds")}
+    service |= redirect
     service |= {f"persistence.{name}" for name in ("timeoutSeconds", "prefixLength", "engine")}
     tunnel = {f"tunnel.{name}" for name in ("type", "port", "checksum")}
     limits = {"connectionLimits", "connectionLimits.upper", "connectionLimits.lower"}
@@ -166,7 +182,9 @@ def test_exactly_the_fields_of_this_version() -> None:
     settings |= {"connectionSync", *(f"connectionSync.{name}" for name in sync)}
     assert fields == {
         kinds.VIRTUAL_SERVICE: service | check | port | tunnel | overrides | {"healthCheck", "onFailure"},
-        kinds.REAL_SERVER: {"nodeName", "addresses", "addresses[]", "weight", "state", "checkAddress"} | drain | limits,
+        kinds.REAL_SERVER: {"nodeName", "addresses", "addresses[]", "weight", "state", "checkAddress", "hostname"}
+        | drain
+        | limits,
         kinds.DIRECTOR_GROUP: addresses
         | settings
         | vrrp

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lvs_dr.api.models.rules import rule
+from lvs_dr.api.models.scheduling import DEFAULT_SCHEDULER
 from lvs_dr.core.objects import ForwardingMethod, Protocol
 
 if TYPE_CHECKING:
@@ -54,6 +55,17 @@ PANIC_UNCHECKED = (
     "panicThresholdPercent needs healthCheck: without one all real servers count as healthy and get connections anyway"
 )
 
+REDIRECT_ALONE = "redirect is for forwardingMethod Redirect: set that, or leave redirect out"
+REDIRECT_PORTS = "forwardingMethod Redirect answers HTTP: name ports, all of protocol TCP"
+REDIRECT_BALANCES = (
+    "scheduler, schedulerFlags, persistence and onePacket are IPVS's, which forwardingMethod Redirect does without:"
+    " leave them out, and set redirect.algorithm"
+)
+REDIRECT_OVERRIDE = (
+    "forwardingMethod Redirect is a whole service's: an override there can change weight alone (for limits set"
+    " redirect.maximumInFlightPerServer), and none can name Redirect; make two VirtualServices"
+)
+
 _TCP_KINDS = ("tcp", "http", "https", "grpc")
 _PORT_KINDS = (*_TCP_KINDS, "dns", "udp")
 
@@ -71,6 +83,7 @@ _ONLY_UDP = (
     "(has(self.firewallMark) || (has(self.ports) ? self.ports.all(p, has(p.protocol) && p.protocol == 'UDP')"
     " : (has(self.anyPortProtocols) && self.anyPortProtocols.all(p, p == 'UDP'))))"
 )
+_REDIRECTS = "(self.forwardingMethod == 'Redirect')"
 _OVERRIDES = "has(self.realServers.overrides) && self.realServers.overrides"
 
 
@@ -85,6 +98,26 @@ def _methods(spec: "VirtualServiceSpec") -> set[ForwardingMethod]:
     """Return the methods that the service and its overrides name."""
     overrides = (each.forwarding_method for each in spec.real_servers.overrides)
     return {spec.forwarding_method, *(each for each in overrides if each is not None)}
+
+
+def _redirects(spec: "VirtualServiceSpec") -> bool:
+    return spec.forwarding_method is ForwardingMethod.REDIRECT
+
+
+def _redirect_ports(spec: "VirtualServiceSpec") -> bool:
+    return not _redirects(spec) or (bool(spec.ports) and _only(spec, Protocol.TCP))
+
+
+def _redirect_balances(spec: "VirtualServiceSpec") -> bool:
+    given = (spec.scheduler != DEFAULT_SCHEDULER, spec.scheduler_flags, spec.persistence is not None, spec.one_packet)
+    return not _redirects(spec) or not any(given)
+
+
+def _redirect_overrides(spec: "VirtualServiceSpec") -> bool:
+    overrides = spec.real_servers.overrides
+    if not _redirects(spec):
+        return not any(each.forwarding_method is ForwardingMethod.REDIRECT for each in overrides)
+    return not any(each.forwarding_method is not None or each.connection_limits is not None for each in overrides)
 
 
 def _names_no_port(spec: "VirtualServiceSpec", kinds: Sequence[str]) -> bool:
@@ -202,6 +235,32 @@ _TABLE = (
         PANIC_UNCHECKED,
         lambda spec: spec.panic_threshold_percent is None or spec.health_check is not None,
         ".panicThresholdPercent",
+    ),
+    Combination(
+        f"{_REDIRECTS} || !has(self.redirect)",
+        REDIRECT_ALONE,
+        lambda spec: _redirects(spec) or spec.redirect is None,
+        ".redirect",
+    ),
+    Combination(
+        f"!{_REDIRECTS} || (has(self.ports) && self.ports.all(p, !has(p.protocol) || p.protocol == 'TCP'))",
+        REDIRECT_PORTS,
+        _redirect_ports,
+        ".forwardingMethod",
+    ),
+    Combination(
+        f"!{_REDIRECTS} || (self.scheduler == '{DEFAULT_SCHEDULER}' && !has(self.schedulerFlags)"
+        " && !has(self.persistence) && !(has(self.onePacket) && self.onePacket))",
+        REDIRECT_BALANCES,
+        _redirect_balances,
+        ".forwardingMethod",
+    ),
+    Combination(
+        f"!({_OVERRIDES}.exists(o, {_REDIRECTS} ? (has(o.forwardingMethod) || has(o.connectionLimits))"
+        " : (has(o.forwardingMethod) && o.forwardingMethod == 'Redirect')))",
+        REDIRECT_OVERRIDE,
+        _redirect_overrides,
+        ".realServers.overrides",
     ),
 )
 

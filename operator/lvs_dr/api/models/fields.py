@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 from lvs_dr.api.models.rules import (
     ADDRESS_RULES,
     NETWORK_RULES,
+    Matching,
     canonical_address,
     canonical_network,
     rule,
@@ -43,3 +44,17 @@ ObjectName = Annotated[
     ),
 ]
 """Name of a Kubernetes object."""
+
+BAD_HOSTNAME = (
+    "must be a host name as it stands in a URL: letters, digits, '-' and '.', such as storage-1.example.org, without"
+    " scheme, port or path"
+)
+
+Hostname = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    Matching(
+        "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*", BAD_HOSTNAME
+    ),
+]
+"""A host name."""

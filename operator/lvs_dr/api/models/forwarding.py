@@ -114,7 +114,8 @@ class RealServerOverride(ApiModel):
     forwarding_method: Annotated[
         ForwardingMethod | None,
         Field(
-            description="Method instead of the service's: DirectRouting, Tunnel or Masquerade. Default: as the service."
+            description="Method instead of the service's: DirectRouting, Tunnel or Masquerade; Redirect is a whole"
+            " service's. Default: as the service."
         ),
     ] = None
     tunnel: Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from lvs_dr.api.models.fields import HostAddress, ObjectName
+from lvs_dr.api.models.fields import HostAddress, Hostname, ObjectName
 from lvs_dr.api.models.forwarding import ConnectionLimits
 from lvs_dr.api.models.rules import ApiModel, rule, validated
 from lvs_dr.core.objects import RealServerState
@@ -103,6 +103,13 @@ class RealServerSpec(ApiModel):
         Field(
             description="Address that health checks ask in its place, for example where the service has a status page"
             " on a management network. Default: the address that directors send to."
+        ),
+    ] = None
+    hostname: Annotated[
+        Hostname | None,
+        Field(
+            description="Name under which clients reach this very machine, for VirtualServices with forwardingMethod"
+            " Redirect: with https its certificate must be for it. Default: none, clients are told its address."
         ),
     ] = None
 

@@ -12,6 +12,8 @@ Scheduler = Literal[
 SchedulerFlag = Literal["sh-fallback", "sh-port", "mh-fallback", "mh-port"]
 PersistenceEngine = Literal["sip"]
 
+DEFAULT_SCHEDULER: Scheduler = "wlc"
+
 SchedulerField = Annotated[
     Scheduler,
     Field(

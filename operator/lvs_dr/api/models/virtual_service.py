@@ -10,8 +10,9 @@ from lvs_dr.api.models.forwarding import MAXIMUM_OVERRIDES, RealServerOverride, 
 from lvs_dr.api.models.health_check import HealthCheck
 from lvs_dr.api.models.ports import DUPLICATE_NAME, DUPLICATE_PORT, ServicePorts
 from lvs_dr.api.models.quorum import Quorum
+from lvs_dr.api.models.redirect import Redirect
 from lvs_dr.api.models.rules import ApiModel, validated
-from lvs_dr.api.models.scheduling import Persistence, SchedulerField, SchedulerFlags
+from lvs_dr.api.models.scheduling import DEFAULT_SCHEDULER, Persistence, SchedulerField, SchedulerFlags
 from lvs_dr.api.models.selector import NonEmptyLabelSelector
 from lvs_dr.core.objects import ForwardingMethod, OnFailure, Protocol
 
@@ -105,7 +106,7 @@ class VirtualServiceSpec(ApiModel):
             " Default: none.",
         ),
     ] = None
-    scheduler: SchedulerField = "wlc"
+    scheduler: SchedulerField = DEFAULT_SCHEDULER
     scheduler_flags: SchedulerFlags = ()
     persistence: Annotated[
         Persistence | None,
@@ -127,7 +128,9 @@ class VirtualServiceSpec(ApiModel):
             description="How a director passes packets on. DirectRouting: by hardware address, to real servers on its"
             " own network segment. Tunnel: encapsulated, across routers and from an IPv4 VIP to an IPv6 real server;"
             " answers go straight to the client. Masquerade: with the real server's address as destination; answers"
-            " must come back through the director, so the real servers' route to the clients leads there. A change"
+            " must come back through the director, so the real servers' route to the clients leads there. Redirect: not"
+            " packets but HTTP requests, which are answered with the address of a real server, for uploads that bypass"
+            " the director (needs the component redirect). A change"
             " takes effect for each real server once its node is ready for it; it goes on as before until then."
             " Default: DirectRouting."
         ),
@@ -137,6 +140,13 @@ class VirtualServiceSpec(ApiModel):
         Field(
             description="Encapsulation for forwardingMethod Tunnel. It makes packets longer: the clients' MSS or the"
             " MTU on the way must leave room. Default: {type: IPIP}."
+        ),
+    ] = None
+    redirect: Annotated[
+        Redirect | None,
+        Field(
+            description="How requests are redirected, with forwardingMethod Redirect alone; {} takes all defaults."
+            " Default: {}."
         ),
     ] = None
     real_servers: Annotated[RealServerChoice, Field(description="The real servers that serve this VIP.")]
