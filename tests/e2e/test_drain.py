@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.cluster import VIP, VIP_PORT, Cluster, addresses, real_server, wait_until
+from tests.e2e.cluster import VIP, Cluster, addresses, real_server, wait_until
 from tests.e2e.holding import Holder
 
 LONG = 40
@@ -19,15 +19,15 @@ def holder(cluster: Cluster) -> Iterator[Holder]:
     held.end()
 
 
-def test_a_drain_breaks_nothing_and_ends_after_the_last_connection(cluster: Cluster, holder: Holder) -> None:
+def test_a_drain_breaks_nothing_and_ends_after_the_last_connection(cluster: Cluster, holder: Holder, port: int) -> None:
     """Long connections live on, new ones go elsewhere, and the VIP leaves lo only when nobody needs it there."""
-    cluster.example()
+    cluster.example(port=port)
     half = LONG // 2
-    assert holder.open(VIP, VIP_PORT, LONG) == {"storage-1": half, "storage-2": half}
+    assert holder.open(VIP, port, LONG) == {"storage-1": half, "storage-2": half}
     node = cluster.nodes["storage-2"]
 
     cluster.apply(real_server("storage-2", state="Drain"))
-    wait_until(lambda: cluster.connect(6).answers == {"storage-1": 6}, within=10)
+    wait_until(lambda: cluster.connect(6, port=port).answers == {"storage-1": 6}, within=10)
     wait_until(
         lambda: cluster.condition("realserver", "storage-2", "Drained")["message"].startswith(f"{half} connections"),
         within=30,
@@ -46,14 +46,14 @@ def test_a_drain_breaks_nothing_and_ends_after_the_last_connection(cluster: Clus
 
     cluster.apply(real_server("storage-2"))
     cluster.healthy(2, 2)
-    wait_until(lambda: cluster.connect(6).answers == {"storage-1": 3, "storage-2": 3}, within=10)
+    wait_until(lambda: cluster.connect(6, port=port).answers == {"storage-1": 3, "storage-2": 3}, within=10)
     assert holder.check() == {"storage-1": half}
 
 
-def test_the_time_limit_ends_a_drain(cluster: Cluster, holder: Holder) -> None:
+def test_the_time_limit_ends_a_drain(cluster: Cluster, holder: Holder, port: int) -> None:
     """One connection that never ends does not keep the server in for ever."""
-    cluster.example(quiesceSeconds=2)
-    assert holder.open(VIP, VIP_PORT, 2) == {"storage-1": 1, "storage-2": 1}
+    cluster.example(quiesceSeconds=2, port=port)
+    assert holder.open(VIP, port, 2) == {"storage-1": 1, "storage-2": 1}
     cluster.apply(real_server("storage-2", state="Drain", drain={"timeoutSeconds": 5}))
     cluster.wait_for("realserver", "storage-2", "Drained", timeout=30)
     message = cluster.condition("realserver", "storage-2", "Drained")["message"]

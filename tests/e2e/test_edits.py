@@ -114,14 +114,14 @@ def test_a_failed_real_server_keeps_its_connections_when_quiesced(cluster: Clust
         node.run("iptables-legacy", "-D", *reject)
 
 
-def test_a_real_server_that_leaves_keeps_its_connections(cluster: Cluster, holder: Holder) -> None:
+def test_a_real_server_that_leaves_keeps_its_connections(cluster: Cluster, holder: Holder, port: int) -> None:
     """A machine is taken out in working hours: its clients finish, nobody new comes, then it is free."""
-    cluster.example(quiesceSeconds=600)
+    cluster.example(quiesceSeconds=600, port=port)
     node = cluster.nodes["storage-2"]
-    assert holder.open(VIP, VIP_PORT, 8) == ALL
+    assert holder.open(VIP, port, 8) == ALL
     cluster.delete(real_server("storage-2"))
-    wait_until(has(cluster, "-a", f"{node.lan_address}:{VIP_PORT}", "-w 0"), within=20)
-    assert cluster.connect(4).answers == {"storage-1": 4}
+    wait_until(has(cluster, "-a", f"{node.lan_address}:{port}", "-w 0"), within=20)
+    assert cluster.connect(4, port=port).answers == {"storage-1": 4}
     assert holder.check() == ALL
     assert VIP in addresses(node, "lo")
     assert holder.close("storage-2") == {"storage-1": 4}
@@ -130,11 +130,11 @@ def test_a_real_server_that_leaves_keeps_its_connections(cluster: Cluster, holde
     assert holder.check() == {"storage-1": 4}
 
 
-def test_quiescing_has_an_end(cluster: Cluster, holder: Holder) -> None:
+def test_quiescing_has_an_end(cluster: Cluster, holder: Holder, port: int) -> None:
     """quiesceSeconds is a limit: a client that never ends must not keep a machine in service for ever."""
-    cluster.example(quiesceSeconds=2)
+    cluster.example(quiesceSeconds=2, port=port)
     node = cluster.nodes["storage-2"]
-    assert holder.open(VIP, VIP_PORT, 8) == ALL
+    assert holder.open(VIP, port, 8) == ALL
     cluster.delete(real_server("storage-2"))
     wait_until(lambda: not any(node.lan_address in line for line in table(cluster)), within=30)
     assert holder.check() == {"storage-1": 4}
@@ -157,20 +157,20 @@ def test_another_forwarding_method_for_one_real_server(cluster: Cluster, holder:
 
 
 @pytest.mark.usefixtures("other_port")
-def test_ports_are_added_and_changed(cluster: Cluster, holder: Holder) -> None:
+def test_ports_are_added_and_changed(cluster: Cluster, holder: Holder, port: int) -> None:
     """A port is added: nobody notices. A port is changed: the new one serves before the old one is quiesced."""
-    cluster.example(quiesceSeconds=600)
-    assert holder.open(VIP, VIP_PORT, 8) == ALL
-    both = [{"port": VIP_PORT}, {"port": OTHER_PORT}]
+    cluster.example(quiesceSeconds=600, port=port)
+    assert holder.open(VIP, port, 8) == ALL
+    both = [{"port": port}, {"port": OTHER_PORT}]
     edit(cluster, has(cluster, "-a", f"{VIP}:{OTHER_PORT}", "-r"), ports=both, quiesceSeconds=600)
     wait_until(lambda: cluster.connect(4, port=OTHER_PORT, timeout=1).errors == {}, within=15)
     assert holder.check() == ALL
-    edit(cluster, has(cluster, "-a", f"{VIP}:{VIP_PORT}", "-w 0"), ports=both[1:], quiesceSeconds=600)
+    edit(cluster, has(cluster, "-a", f"{VIP}:{port}", "-w 0"), ports=both[1:], quiesceSeconds=600)
     assert cluster.connect(4, port=OTHER_PORT).errors == {}
     assert holder.check() == ALL
     holder.close("storage-1")
     holder.close("storage-2")
-    wait_until(lambda: not any(f"{VIP}:{VIP_PORT} " in line for line in table(cluster)), within=30)
+    wait_until(lambda: not any(f"{VIP}:{port} " in line for line in table(cluster)), within=30)
 
 
 @pytest.fixture

@@ -34,7 +34,6 @@ from lvs_dr.agent.secrets import Secrets
 from lvs_dr.agent.seen import Seen
 from lvs_dr.agent.telling import facts
 from lvs_dr.agent.watch import Watch
-from lvs_dr.core.health import HealthView
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.reasons import Reason
 from lvs_dr.process.metrics import Metrics
@@ -222,11 +221,11 @@ class Agent:
         self._store.set()
         role = seen.force.spec.director if seen.force is not None else None
         self.secrets.want(role.secrets if role is not None else ())
-        self._status = await asyncio.to_thread(self._describe, seen, self.prober.view())
+        self._status = await asyncio.to_thread(self._describe, seen)
         if seen.wanted.present:
             self.reporter.offer(self._status, again=seen.wanted.unreported)
 
-    def _describe(self, seen: Seen, health: HealthView) -> LVSNodeStatus:
+    def _describe(self, seen: Seen) -> LVSNodeStatus:
         """Return what to report of a pass. Runs in a thread: it reads, and changes nothing that others read."""
         told = facts(
             seen,
@@ -242,7 +241,8 @@ class Agent:
             repairs=self.repairs(),
             now=time.monotonic(),
         )
-        return status(told, self.prober.outcome, self._table_reports(told, self.prober.outcome, health))
+        outcomes = partial(self.prober.outcome, seen.health)
+        return status(told, outcomes, self._table_reports(told, outcomes, seen.health))
 
     def _failed(self, text: str) -> None:
         """Say in the report that passes fail; the rest of it stays as it was last seen."""

@@ -120,7 +120,7 @@ class NodePass:
         if spec.director is not None:
             view, now = self._prober.view(), self._clock()
             await asyncio.to_thread(self._orders.fitness.look, spec.director, tables, view, self._assigner.state, now)
-        seen = Seen(wanted, force, around, self._interface, actual, goal, done)
+        seen = Seen(wanted, force, around, self._interface, actual, goal, done, situation.health)
         self._orders.give(spec, seen, tables, again=deep)
         return seen
 

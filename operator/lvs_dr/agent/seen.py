@@ -10,6 +10,7 @@ from lvs_dr.agent.inforce import Force
 from lvs_dr.agent.interface import own_addresses
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.core.desired import Desired, reserved_addresses
+from lvs_dr.core.health import HealthView
 from lvs_dr.core.kernel import DestinationOp, Failure, KernelState, Op, ServiceKey, ServiceOp, Verb
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import InterfaceReport
@@ -79,3 +80,6 @@ class Seen(msgspec.Struct, frozen=True):
     actual: KernelState = KernelState()
     goal: Desired = Desired(writable=False)
     done: Done = Done()
+    health: HealthView = msgspec.field(
+        default_factory=dict
+    )  # by which it was decided: a later one is not in the kernel

@@ -96,7 +96,8 @@ async def test_a_panic_reaches_the_kernel_and_the_report(bench: Bench) -> None:
         check = {"tcp": {}, "intervalSeconds": 1, "timeoutSeconds": 1, "rise": 1, "fall": 1}
         given = {"healthCheck": check, "panicThresholdPercent": 60, "requires": ["panic-threshold"]}
         await bench.table(**given)
-        await bench.until(lambda: len(bench.destinations()) == 2)
+        await bench.api.status_where(lambda status: status["tables"][0].get("healthy", 0) == 2)
+        assert bench.destinations() == {"192.0.2.11": 100, RIP: 100}, "status is never ahead of the kernel"
         bench.down |= {("192.0.2.11", 80), (RIP, 80)}
         told = await bench.api.status_where(lambda status: status["tables"][0].get("healthy", 0) == 0)
         reasons = [each["reason"] for each in told["tables"][0]["exceptions"]]

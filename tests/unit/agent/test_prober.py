@@ -116,6 +116,17 @@ async def test_the_first_result_comes_at_once(target: Target) -> None:
         await checks.until(lambda: checks.prober.view()[key] is Health.UP)
 
 
+async def test_what_is_told_is_what_the_kernel_was_programmed_by(target: Target) -> None:
+    """Status that is ahead of the kernel sends a person, or a script, to a real server that gets no connection yet."""
+    key = CheckKey("127.0.0.1", target.port, settings(interval=60))
+    async with checking() as checks:
+        checks.prober.update([key])
+        decided = checks.prober.view()
+        await checks.until(lambda: checks.prober.view()[key] is Health.UP)
+        assert checks.prober.outcome(decided, key).health is Health.UNKNOWN
+        assert checks.prober.outcome(checks.prober.view(), key).health is Health.UP
+
+
 async def test_it_goes_down_after_fall_failures_and_up_after_rise_successes(target: Target) -> None:
     """One lost packet takes no real server out, and one lucky answer brings none back."""
     key = CheckKey("127.0.0.1", target.port, settings())
@@ -126,10 +137,10 @@ async def test_it_goes_down_after_fall_failures_and_up_after_rise_successes(targ
         made = checks.made
         await checks.until(lambda: checks.prober.view()[key] is Health.DOWN)
         assert checks.made - made >= 2  # one may have been under way
-        assert checks.prober.outcome(key).message == "connection refused"
+        assert checks.prober.outcome(checks.prober.view(), key).message == "connection refused"
         await target.start()
         await checks.until(lambda: checks.prober.view()[key] is Health.UP)
-        assert checks.prober.outcome(key).message == ""
+        assert checks.prober.outcome(checks.prober.view(), key).message == ""
         assert checks.changes == 3
 
 
@@ -177,14 +188,14 @@ async def test_a_check_that_cannot_be_made_changes_no_verdict(tmp_path: Path) ->
         checks.prober.update([serving, entering], [serving])
         await checks.until(lambda: checks.prober.broken >= 6)
         assert checks.prober.view() == {serving: Health.UP, entering: Health.UNKNOWN}
-        outcome = checks.prober.outcome(serving)
+        outcome = checks.prober.outcome(checks.prober.view(), serving)
         assert outcome.trouble.startswith("there is no script")
         assert (outcome.message, outcome.since) == ("", "2026-11-23T12:00:00Z")
         assert checks.changes == 2  # told once for each, however often it is tried
         (tmp_path / "missing").write_text("#!/bin/sh\nexit 0\n")
         (tmp_path / "missing").chmod(0o755)
         await checks.until(lambda: checks.prober.view()[entering] is Health.UP)
-        await checks.until(lambda: not checks.prober.outcome(serving).trouble)
+        await checks.until(lambda: not checks.prober.outcome(checks.prober.view(), serving).trouble)
 
 
 async def test_a_check_that_breaks_unexpectedly_is_made_again() -> None:
@@ -200,8 +211,8 @@ async def test_a_check_that_breaks_unexpectedly_is_made_again() -> None:
     async with checking(faulty) as checks:
         checks.prober.update([key], [key])
         await checks.until(lambda: checks.prober.broken == 2)
-        assert "log" in checks.prober.outcome(key).trouble
-        await checks.until(lambda: checks.made >= 3 and not checks.prober.outcome(key).trouble)
+        assert "log" in checks.prober.outcome(checks.prober.view(), key).trouble
+        await checks.until(lambda: checks.made >= 3 and not checks.prober.outcome(checks.prober.view(), key).trouble)
         assert checks.prober.view()[key] is Health.UP
 
 
@@ -221,7 +232,7 @@ async def test_the_network_that_checks_must_come_from() -> None:
         checks.prober.update([there, six, nowhere])
         await checks.until(lambda: set(asked) == {"198.51.100.7", "2001:db8::7"} and checks.prober.broken > 0)
         assert checks.prober.view()[nowhere] is Health.UNKNOWN
-        assert "203.0.113.0/24" in checks.prober.outcome(nowhere).trouble
+        assert "203.0.113.0/24" in checks.prober.outcome(checks.prober.view(), nowhere).trouble
         checks.prober.use_addresses(("203.0.113.7/24",))
         await checks.until(lambda: checks.prober.view()[nowhere] is Health.UP)
 

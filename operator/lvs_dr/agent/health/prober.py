@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from lvs_dr.agent.health.attempt import CannotCheckError
-from lvs_dr.core.health import CheckKey, CheckState, Health, carry_over, pause, step
+from lvs_dr.core.health import CheckKey, CheckState, Health, HealthView, carry_over, pause, step
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +111,9 @@ class Prober:
             self._view = {key: state.health for key, state in self._states.items()}
         return self._view
 
-    def outcome(self, key: CheckKey) -> Outcome:
-        """Return what to tell about one check."""
-        state = self._states.get(key)
-        health = state.health if state else Health.UNKNOWN
+    def outcome(self, decided: HealthView, key: CheckKey) -> Outcome:
+        """Return what to tell about one check, whose verdict is that by which the kernel was programmed."""
+        health = decided.get(key, Health.UNKNOWN)
         told, trouble = self._messages.get(key), self._troubles.get(key)
         about = trouble if trouble is not None and health is not Health.DOWN else told
         return Outcome(
