@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from lvs_dr.core import views
-from lvs_dr.core.active import active_for
+from lvs_dr.core.active import Active, active_for
 from lvs_dr.core.conditions import Finding, conditions, is_true, reason_of, unknown, well, wrong
 from lvs_dr.core.decisions import Member, TableDecision
 from lvs_dr.core.directors import listed
@@ -160,7 +160,12 @@ def _healthy(world: World, key: Key, services: list[Key], earlier: tuple[Conditi
     tables = [table for service in services if (table := _table_with(world, service, key)) is not None]
     if not tables:
         return unknown(Reason.NOT_SELECTED, "no director sends to it")
-    findings = [_health_in(world, key, table, was_healthy=is_true(earlier, "Healthy")) for table in tables]
+    actives: dict[tuple[str, str], Active] = {}  # hundreds of tables may be of one VIP
+    findings: list[Finding] = []
+    for table in tables:
+        vip = table.spec.director_group, table.spec.address
+        active = actives.get(vip) or actives.setdefault(vip, active_for(world, table))
+        findings.append(_health_in(world, key, table, active, was_healthy=is_true(earlier, "Healthy")))
     for finding in findings:
         if not finding.ok and not finding.unknown:
             return finding
@@ -178,8 +183,9 @@ def _table_with(world: World, service: Key, key: Key) -> TableRecord | None:
     return None
 
 
-def _health_in(world: World, key: Key, table: TableRecord, *, was_healthy: bool) -> Finding:  # noqa: PLR0911 - in order, the first finding counts
-    active = active_for(world, table)
+def _health_in(  # noqa: PLR0911 - in order, the first finding counts
+    world: World, key: Key, table: TableRecord, active: Active, *, was_healthy: bool
+) -> Finding:
     if not active.node:
         return unknown(active.verdict.reason, active.verdict.message)
     seen = views.view(world, table, active.node)
