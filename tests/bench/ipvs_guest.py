@@ -117,7 +117,7 @@ async def steady(services: int, destinations: int, rounds: int) -> dict[str, Any
             assert len(made.ops) == 1, made.ops[:3]
             result["read"].append(read - began)
             result["decide"].append(decided - read)
-            result["change"].append(await node.once())
+            result["change"].append(await node.once(deep=False))
             messages.append(node.take())
         result["change messages"] = max(messages)
     return result

@@ -116,10 +116,10 @@ class Node:
         """Take a new version of one table."""
         self.state.tables.changed(Seen(Metadata(f"service-{number}", "default", "1", generation=generation), changed))
 
-    async def once(self) -> float:
-        """Make one pass as the resync does; return its seconds."""
+    async def once(self, *, deep: bool = True) -> float:
+        """Make one pass as the resync does, or (not `deep`) as a watch event does; return its seconds."""
         began = time.perf_counter()
-        seen = await self.node_pass.once(deep=False)
+        seen = await self.node_pass.once(deep=deep)
         ended = time.perf_counter()
         if seen.done is None or seen.done.failures:
             raise SystemExit(f"the pass failed: {seen.done.failures[:3] if seen.done else 'nothing was done'}")

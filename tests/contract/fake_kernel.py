@@ -80,6 +80,7 @@ class FakeKernel:
         self.refuse: Callable[[Op], int] = lambda _: 0  # errno to answer with; 0 = let it through
         self.read_error: Exception | None = None
         self.journal: list[Op] = []  # every operation carried out
+        self.services_read = 0  # whose destinations were asked for, of those that have any
         self.closed = False
 
     # What the agent calls
@@ -95,9 +96,11 @@ class FakeKernel:
         }
         with_ipvs = parts.ipvs and self.has_ipvs
         settings = parts.settings and with_ipvs
+        read = [key for key in self.destinations if key.service not in parts.unread] if with_ipvs else []
+        self.services_read += len({key.service for key in read})
         return KernelState(
             services=dict(self.services) if with_ipvs else {},
-            destinations=Destinations.of(self.destinations.items() if with_ipvs else ()),
+            destinations=Destinations.of((key, self.destinations[key]) for key in read),
             addresses=told,
             routes=frozenset(self.routes),
             sysctls={**self.sysctls, **self.settings} if settings else dict(self.sysctls),
@@ -108,9 +111,7 @@ class FakeKernel:
             else {},
             gue_ports=frozenset(self.gue_ports) if parts.gue and self.has_fou else frozenset(),
             guards={key: one for key, one in self.guards.items() if key.interface in parts.guards},
-            connections=Destinations.of(
-                (key, self.connections.get(key, 0)) for key in (self.destinations if with_ipvs else ())
-            ),
+            connections=Destinations.of((key, self.connections.get(key, 0)) for key in read),
             silent_marks=frozenset(key for key in self.services if key.mark and key.mark not in self.marks_seen)
             if with_ipvs
             else frozenset(),

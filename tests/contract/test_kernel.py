@@ -30,6 +30,7 @@ from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.plan import plan
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.scope import IPVS, LO_ALONE
+from lvs_dr.core.unread import completed
 
 PLAIN = ServiceConfig("wlc")
 PLAIN6 = ServiceConfig("wlc", prefix_length=128)
@@ -167,6 +168,20 @@ def test_a_mark_without_packets_is_silent(kernel: Kernel) -> None:
     assert port not in state.silent_marks
     assert kernel.apply([ServiceOp(Verb.DELETE, key) for key in marks]) == ()
     assert not set(marks) & read(kernel).silent_marks
+
+
+def test_destinations_of_some_services_can_be_left_out(kernel: Kernel) -> None:
+    """With hundreds of services one change would wait for a read of them all."""
+    known, asked = fresh(), fresh()
+    setting = DestinationConfig(100)
+    for key in (known, asked):
+        assert kernel.apply([ServiceOp(Verb.ADD, key, PLAIN), DestinationOp(Verb.ADD, inside(key), setting)]) == ()
+    state = kernel.read(frozenset(), IPVS._replace(unread={known}))
+    assert state.services.keys() >= {known, asked}
+    assert known not in state.destinations.groups
+    assert known not in state.connections.groups
+    assert state.destinations[inside(asked)] == setting
+    assert completed(state, read(kernel), {known}) == read(kernel)
 
 
 def test_the_size_of_the_connection_table_is_told(kernel: Kernel) -> None:

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from lvs_dr.core.drain_report import DrainReport
 from lvs_dr.core.ipvs_table import served
-from lvs_dr.core.kernel import DestinationKey, KernelState
+from lvs_dr.core.kernel import DestinationKey, KernelState, ServiceKey
 from lvs_dr.core.leaving import SETTLE_SECONDS
 from lvs_dr.core.node import MAXIMUM_EXCEPTIONS
 from lvs_dr.core.table import DirectorTableSpec
@@ -36,6 +36,11 @@ class DrainCounts:
     def waiting(self) -> bool:
         """Whether a count is waited for: nothing tells when a connection ends."""
         return any(not self._told[each].idle for each in self._draining if each in self._told)
+
+    @property
+    def services(self) -> frozenset[ServiceKey]:
+        """The services whose connections are counted: they are read in every pass."""
+        return frozenset(place.service for each in self._draining for place in each.places)
 
     def follow(self, tables: Mapping[str, DirectorTableSpec], actual: KernelState, now: float) -> DrainReports:
         """Return what to tell of each table. `actual` is what was read; `now`: seconds of the monotonic clock.

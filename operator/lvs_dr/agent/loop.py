@@ -44,7 +44,7 @@ class Loop:
         self._clock = clock
         self._progress = clock()
         self._succeeded = clock()
-        self._deep_at = float("-inf")
+        self._next_deep = float("-inf")  # no hint makes a deep pass before
         self.passes = 0
         self.seconds = 0.0  # spent in passes
         self.trouble = ""  # what the last pass failed with
@@ -83,15 +83,19 @@ class Loop:
         while not self._stopping:
             self._news.clear()
             now = clock()
-            deep = now >= next_resync or (self._deep and now - self._deep_at >= HINT_GAP_SECONDS)
+            deep = now >= next_resync or (self._deep and now >= self._next_deep)
             if deep:
-                self._deep, self._deep_at, next_resync = False, now, now + self._resync
+                self._deep, next_resync = False, now + self._resync
             await self._guarded(deep=deep)
             took = clock() - now
             next_poll = clock() + self._poll_every
+            # What comes in meanwhile shares the next pass: at most half of the time is spent in passes. One that reads
+            # everything says little about what the next will take, if that need not.
+            pause = min(LONGEST_GAP_SECONDS, max(SHORTEST_GAP_SECONDS, took))
+            if deep:
+                self._next_deep, pause = now + max(HINT_GAP_SECONDS, took + pause), SHORTEST_GAP_SECONDS
             if not self._stopping:
-                # What comes in meanwhile shares the next pass: at most half of the time is spent in passes.
-                await asyncio.sleep(min(LONGEST_GAP_SECONDS, max(SHORTEST_GAP_SECONDS, took)))
+                await asyncio.sleep(pause)
             while not self._news.is_set() and clock() < (due := self._due(next_resync)):
                 await self._wait(min(next_poll, due) - clock())
                 if not self._news.is_set() and clock() >= next_poll:
@@ -101,7 +105,7 @@ class Loop:
 
     def _due(self, next_resync: float) -> float:
         """Return when the next pass is made without being woken: a deep one that was put off comes soon."""
-        return min(next_resync, self._deep_at + HINT_GAP_SECONDS) if self._deep else next_resync
+        return min(next_resync, self._next_deep) if self._deep else next_resync
 
     async def _wait(self, seconds: float) -> None:
         try:

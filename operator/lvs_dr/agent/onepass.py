@@ -20,7 +20,7 @@ from lvs_dr.agent.ipvs_report import ConnectionCount
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.peers import PeerMacs
 from lvs_dr.agent.programmed import Programmed
-from lvs_dr.agent.reader import KernelReader
+from lvs_dr.agent.reader import KernelReader, Look
 from lvs_dr.agent.seen import Done, Seen, Surroundings
 from lvs_dr.agent.speaker_orders import SpeakerOrders
 from lvs_dr.agent.succession import Succession
@@ -32,13 +32,16 @@ from lvs_dr.core.kernel import (
     DestinationOp,
     Failure,
     KernelState,
+    ServiceKey,
     ServiceOp,
     SysctlOp,
     Verb,
 )
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
+from lvs_dr.core.plan import Plan
 from lvs_dr.core.settings import other_owner
 from lvs_dr.core.table import DirectorTableSpec
+from lvs_dr.core.unread import concerned
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +92,7 @@ class NodePass:
         return self._reader.own_interfaces
 
     async def once(self, *, deep: bool) -> Seen:
-        """Make one pass; `deep` also reads the surroundings and has the speaker look at its addresses.
+        """Make one pass; a `deep` one reads everything, and has the speaker look at its addresses.
 
         Raises KernelError, KernelStuckError, OSError (the ledger cannot be written: nothing was changed).
         """
@@ -107,14 +110,20 @@ class NodePass:
         if spec.decided and not spec.paused and wanted.heard:
             await self._orders.release_first(spec, self._interface, around)
         tables = self._with_lingering(spec, inherited)
-        actual = await self._reader.state(spec, tables, self._interface)
+        look = Look(spec, tables, self._interface)
+        needed = await asyncio.to_thread(self._needed, tables) if not deep else None
+        actual = await self._reader.state(look, needed)
         await self._check(tables, actual)
         situation = self._situation(spec, tables, wanted, around)
-        goal, done = await asyncio.to_thread(self._decide, situation, actual, heard=wanted.heard)
-        done = await self._carry_out(done)
+        goal, made, missing = await asyncio.to_thread(self._decide, situation, actual)
+        while missing:
+            # Nothing is written to what was not read in this pass.
+            actual = await self._reader.more(look, missing)
+            goal, made, missing = await asyncio.to_thread(self._decide, situation, actual)
+        done = await self._carry_out(await asyncio.to_thread(self._admit, goal, made, heard=wanted.heard))
         if done.beyond_ipvs:
             # What is reported of lo and of tunnels opens the way for traffic: it is read, not inferred.
-            actual = await self._reader.beyond_ipvs(spec, tables, self._interface, actual)
+            actual = await self._reader.beyond_ipvs(look, actual)
         self._served, self._sysctls = tables, goal
         await asyncio.to_thread(self._settle, force, tables, goal, done)
         if spec.director is not None:
@@ -177,13 +186,23 @@ class NodePass:
             macs=self._peers.look_for(spec, tables, self._interface, around.own) if self._peers else {},
         )
 
-    def _decide(self, situation: Situation, actual: KernelState, *, heard: bool) -> tuple[Desired, Done]:
-        """Return what is wanted and what to do, which the ledger says from now on. In a thread: it takes a while."""
+    def _needed(self, tables: Mapping[str, DirectorTableSpec]) -> frozenset[ServiceKey]:
+        """Return what to look at even if the pass is not deep: changed tables, and where a count is waited for."""
+        changed = (table for name, table in tables.items() if self._served.get(name) is not table)
+        found = changed if tables is not self._served else ()
+        return self.drains.services.union(*map(services_of, found))
+
+    def _decide(self, situation: Situation, actual: KernelState) -> tuple[Desired, Plan, frozenset[ServiceKey]]:
+        """Return what is wanted, what to do, and what must be read for that. In a thread: it takes a while."""
         goal, made = self._decider.decide(situation, actual, self._clock())
+        return goal, made, concerned(made) & self._reader.unread
+
+    def _admit(self, goal: Desired, made: Plan, *, heard: bool) -> Done:
+        """Return what to do now, which the ledger says from now on. In a thread as well."""
         ops, early = (made.ops, ()) if heard else without_removals(made.ops, goal)
         admitted, withheld = self.drift.admit(ops, self._clock())
         self._ledger.save_plan(made.ledger)
-        return goal, Done(made, admitted, withheld + early)
+        return Done(made, admitted, withheld + early)
 
     async def _carry_out(self, planned: Done) -> Done:
         """Change the kernel, count what was repaired."""
@@ -220,6 +239,7 @@ class NodePass:
     def _settle(self, force: Force, tables: Mapping[str, DirectorTableSpec], goal: Desired, done: Done) -> None:
         """Note which tables are in the kernel now, and which still have something of before."""
         self._draining = bool(done.made.draining)
+        self._reader.settled(concerned(done.made))
         if not goal.writable:
             return
         unfinished = [*done.withheld, *(one.op for one in done.failures if one.op.verb is Verb.DELETE)]

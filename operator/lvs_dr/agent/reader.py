@@ -1,6 +1,11 @@
-"""What a pass reads: the surroundings now and then, of the kernel's state what the node has to do with."""
+"""What a pass reads: of the kernel's state what the node has to do with, the surroundings now and then.
 
-from collections.abc import Iterable, Mapping
+Of IPVS a pass that is not deep reads what something is to be done to (`core.unread`).
+"""
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -9,10 +14,19 @@ from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.interface import ledger_addresses
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.seen import Surroundings
-from lvs_dr.core.kernel import KernelState
+from lvs_dr.core.kernel import KernelState, ServiceKey
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
 from lvs_dr.core.scope import Scope, scope
 from lvs_dr.core.table import DirectorTableSpec
+from lvs_dr.core.unread import completed
+
+
+class Look(NamedTuple):
+    """What decides about what there is to read."""
+
+    spec: LVSNodeSpec
+    tables: Mapping[str, DirectorTableSpec]
+    interface: str  # the director's
 
 
 class KernelReader:
@@ -23,6 +37,10 @@ class KernelReader:
         self._ledger = ledger
         self._assigner = assigner
         self._surroundings: Surroundings | None = None
+        self._last = KernelState()
+        self._settled: AbstractSet[ServiceKey] = frozenset()  # services in `_last` to which nothing was to be done
+        self.unread: AbstractSet[ServiceKey] = frozenset()
+        """Services whose destinations are told as they were in an earlier pass."""
 
     @property
     def own_interfaces(self) -> tuple[InterfaceReport, ...] | None:
@@ -42,16 +60,32 @@ class KernelReader:
         self._surroundings = around
         return around
 
-    async def state(self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec], interface: str) -> KernelState:
-        """Read the state; `interface`: the director's. Raises KernelError."""
-        return await self._read(spec, tables.values(), scope(spec, self._ledger.current, interface))
+    async def state(self, look: Look, needed: AbstractSet[ServiceKey] | None) -> KernelState:
+        """Read the state. `needed` services are read in any case; None: all of them. Raises KernelError.
 
-    async def beyond_ipvs(
-        self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec], interface: str, state: KernelState
-    ) -> KernelState:
+        Until `settled` tells what this pass did, the next one reads everything.
+        """
+        before = self._last
+        unread = self._settled - needed if needed is not None else frozenset[ServiceKey]()
+        self._settled = frozenset()
+        parts = scope(look.spec, self._ledger.current, look.interface)._replace(unread=unread)
+        self._last = completed(await self._read(look, parts), before, unread)
+        self.unread = unread
+        return self._last
+
+    async def more(self, look: Look, needed: AbstractSet[ServiceKey]) -> KernelState:
+        """Read again, with these services of those that were left unread. Raises KernelError."""
+        self._settled = self.unread
+        return await self.state(look, needed)
+
+    def settled(self, but: AbstractSet[ServiceKey]) -> None:
+        """Note that a pass is over, and that it did nothing to any service but these."""
+        self._settled = self._last.services.keys() - but
+
+    async def beyond_ipvs(self, look: Look, state: KernelState) -> KernelState:
         """Return the state with everything but IPVS read again. Raises KernelError."""
-        parts = scope(spec, self._ledger.current, interface)._replace(ipvs=False)
-        found = await self._read(spec, tables.values(), parts)
+        parts = scope(look.spec, self._ledger.current, look.interface)._replace(ipvs=False)
+        found = await self._read(look, parts)
         return structs.replace(
             state,
             addresses=found.addresses,
@@ -62,8 +96,8 @@ class KernelReader:
             guards=found.guards,
         )
 
-    async def _read(self, spec: LVSNodeSpec, tables: Iterable[DirectorTableSpec], parts: Scope) -> KernelState:
-        return await self._door.read(self._addresses(spec) | {table.address for table in tables}, parts)
+    async def _read(self, look: Look, parts: Scope) -> KernelState:
+        return await self._door.read(self._addresses(look.spec) | {one.address for one in look.tables.values()}, parts)
 
     def _addresses(self, spec: LVSNodeSpec) -> frozenset[str]:
         """Return the VIPs that the node has, is to have, or may have any moment."""

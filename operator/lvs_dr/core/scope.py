@@ -1,7 +1,9 @@
 """Which parts of the kernel a node has to do with: the others are not read, so that no module is loaded for them."""
 
+from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
+from lvs_dr.core.kernel import ServiceKey
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.loop_guard import guard_interfaces
 from lvs_dr.core.node import LVSNodeSpec
@@ -18,6 +20,7 @@ class Scope(NamedTuple):
     tunnels: bool = False  # tunnel devices
     gue: bool = False  # UDP ports of GUE
     guards: frozenset[str] = frozenset()  # interfaces with a loop guard
+    unread: AbstractSet[ServiceKey] = frozenset()  # IPVS services whose destinations are left out (`core.unread`)
 
 
 IPVS: Final = Scope(ipvs=True, settings=True)

@@ -7,6 +7,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from lvs_dr.agent.kernel.errors import KernelError, ipvs_failure, ipvs_missing
@@ -63,8 +64,11 @@ class Ipvs:
         self._reader = TableReader(ServiceKey, ServiceConfig, DestinationConfig)
         self._slots = 0
 
-    def read(self) -> IpvsState:
-        """Read all services and destinations; a kernel without IPVS has none. Raises KernelError."""
+    def read(self, unread: AbstractSet[ServiceKey] = frozenset()) -> IpvsState:
+        """Read all services, and destinations but those of `unread`; a kernel without IPVS has none.
+
+        Raises KernelError.
+        """
         state = IpvsState()
         try:
             socket = self._family.socket()
@@ -78,6 +82,8 @@ class Ipvs:
             configs: dict[ServiceKey, Mapping[Place, DestinationConfig]] = {}
             connections: dict[ServiceKey, Mapping[Place, int]] = {}
             for key in state.services:
+                if key in unread:
+                    continue
                 messages = socket.dump(ipvs_encode.get_destinations(key))
                 if messages:
                     # TCP and SCTP keep closed connections as inactive for minutes: removal cuts nothing of them.

@@ -61,7 +61,7 @@ class NodeKernel:
 
     def read(self, addresses: frozenset[str], parts: Scope) -> KernelState:
         """Read the state of one pass. Raises KernelError."""
-        found = self._ipvs.read() if parts.ipvs else IpvsState()
+        found = self._ipvs.read(parts.unread) if parts.ipvs else IpvsState()
         settings = parts.settings and parts.ipvs  # ip_vs is loaded by now
         return KernelState(
             services=found.services,
