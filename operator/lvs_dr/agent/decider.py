@@ -4,12 +4,12 @@ All of it is pure and takes tens of milliseconds with ten thousand entries, so i
 loop. While nothing changes, the same objects come in, and the same objects go out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from lvs_dr.core.desired import Desired, desired, in_service
-from lvs_dr.core.health import CheckKey, HealthView, check_keys
+from lvs_dr.core.desired import Desired, desired
+from lvs_dr.core.health import HealthView
 from lvs_dr.core.kernel import DestinationKey, KernelState, Op
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import LVSNodeSpec
@@ -95,13 +95,6 @@ class Decider:
 
 def _same(one: KernelState, other: KernelState) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in _LASTING)
-
-
-def checks(
-    tables: Mapping[str, DirectorTableSpec], actual: KernelState
-) -> tuple[Sequence[CheckKey], frozenset[CheckKey]]:
-    """Return the checks that the tables ask for, and which of them the kernel sends to already."""
-    return [key for table in tables.values() for key in check_keys(table)], in_service(tables.values(), actual)
 
 
 def without_removals(ops: Iterable[Op], goal: Desired) -> tuple[tuple[Op, ...], tuple[Op, ...]]:

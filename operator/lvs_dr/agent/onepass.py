@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from msgspec import structs
 
 from lvs_dr.agent.assigner import Assigner
-from lvs_dr.agent.decider import Decider, Situation, checks, without_removals
+from lvs_dr.agent.decider import Decider, Situation, without_removals
 from lvs_dr.agent.desired import DesiredState, Wanted
 from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.drains import DrainCounts
 from lvs_dr.agent.drift import Drift
+from lvs_dr.agent.health.checklist import CheckList
 from lvs_dr.agent.health.prober import Prober
 from lvs_dr.agent.inforce import Force, InForce
 from lvs_dr.agent.interface import director_interface, sync_link
@@ -80,6 +81,7 @@ class NodePass:
         self._succession = Succession()
         self._decider = Decider()
         self._interface = ""
+        self._checks = CheckList()
         self._checked: Mapping[str, DirectorTableSpec] | None = None
         self._served: Mapping[str, DirectorTableSpec] = {}  # tables of the pass before
         self._sysctls: Desired = Desired(writable=False)
@@ -163,7 +165,7 @@ class NodePass:
 
     async def _check(self, tables: Mapping[str, DirectorTableSpec], actual: KernelState) -> None:
         if tables is not self._checked:
-            self._prober.update(*await asyncio.to_thread(checks, tables, actual))
+            self._prober.update(*await asyncio.to_thread(self._checks.follow, tables, actual))
             self._checked = tables
 
     def _situation(

@@ -67,7 +67,9 @@ class Prober:
         self._counted = counted
         self._check = check
         self._clock = clock
+        self._wanted: frozenset[CheckKey] = frozenset()
         self._states: dict[CheckKey, CheckState] = {}
+        self._health: dict[CheckKey, Health] = {}  # of `_states`
         self._messages: dict[CheckKey, _Told] = {}
         self._troubles: dict[CheckKey, _Told] = {}
         self._due: list[tuple[float, int, CheckKey]] = []
@@ -85,18 +87,27 @@ class Prober:
         self.broken = 0
 
     def update(self, wanted: Iterable[CheckKey], in_service: Iterable[CheckKey] = ()) -> None:
-        """Check exactly these from now on; `in_service` says which of them the kernel already sends to."""
+        """Check exactly these from now on; `in_service` says which of them the kernel already sends to.
+
+        The same frozenset as before costs nothing. Of another one only what differs is hashed: keys are dear to hash.
+        """
+        wanted, before = frozenset(wanted), self._wanted  # a frozenset is taken as it is
+        if wanted is before:
+            return
+        self._wanted = wanted
         now = asyncio.get_running_loop().time()
-        states = carry_over(self._states, wanted, in_service)
-        for key in self._tickets.keys() - states.keys():
-            del self._tickets[key]
+        added = wanted - before
+        fresh = carry_over(self._states, added, in_service) if added else {}
+        for key in before - wanted:
+            del self._tickets[key], self._states[key], self._health[key]
             self._messages.pop(key, None)
             self._troubles.pop(key, None)
-        self._states = states
+        self._states.update(fresh)
+        self._health.update((key, state.health) for key, state in fresh.items())
         self._view = None
-        for key in states.keys() - self._tickets.keys():
+        for key, state in fresh.items():
             # What is not served waits for its first result; what is can wait for its turn, spread evenly.
-            known = states[key].health is not Health.UNKNOWN
+            known = state.health is not Health.UNKNOWN
             self._schedule(key, now + random.random() * key.check.interval_seconds if known else now)
 
     def use_addresses(self, own: tuple[str, ...]) -> None:
@@ -108,7 +119,7 @@ class Prober:
     def view(self) -> Mapping[CheckKey, Health]:
         """Return the verdicts."""
         if self._view is None:
-            self._view = {key: state.health for key, state in self._states.items()}
+            self._view = self._health.copy()  # with the hashes
         return self._view
 
     def outcome(self, decided: HealthView, key: CheckKey) -> Outcome:
@@ -231,6 +242,8 @@ class Prober:
         after = step(before, key.check, success=not message)
         self._states[key] = after
         news = after.health is not before.health
+        if news:
+            self._health[key] = after.health
         if message:
             # The words of a report change only with the verdict, else every failure would be written.
             if news or key not in self._messages:
