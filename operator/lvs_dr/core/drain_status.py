@@ -1,7 +1,6 @@
 """Condition `Drained` of a RealServer: whether whoever takes it out may go on, and what that waits for."""
 
 import datetime as dt
-from bisect import bisect_left
 from collections.abc import Sequence
 
 from lvs_dr.core.conditions import Finding, find, well, wrong
@@ -24,21 +23,13 @@ def drained(world: World, real_server: RealServer | Invalid, earlier: Sequence[C
     if not isinstance(real_server, RealServer) or real_server.state is not RealServerState.DRAIN:
         return None
     key = real_server.meta.key
-    tables = [world.tables[each] for each in sorted(world.tables) if _sends_to(world.tables[each], key)]
+    # Whoever selects it: one that cannot be read keeps its last table.
+    tables = [world.tables[each] for each in sorted(world.index.tables_by_real_server.get(key, ()))]
     before = find(earlier, DRAINED)
     if not tables:
         return _out(world, key, before, real_server.drain_seconds)
     since = before.last_transition_time if before is not None and before.status is ConditionStatus.FALSE else now
     return wrong(Reason.DRAINING, f"{_left(world, key, tables)}; {_until(since, real_server.drain_seconds)}")
-
-
-def _sends_to(table: TableRecord, key: Key) -> bool:
-    """Tell whether a table has the real server, whoever selects it: one that cannot be read keeps its last table."""
-    if table.key.namespace != key.namespace:
-        return False
-    entries = table.spec.destinations
-    at = bisect_left(entries, key.name, key=lambda each: each.real_server)
-    return at < len(entries) and entries[at].real_server == key.name
 
 
 def drain_end(since: str, seconds: int) -> dt.datetime | None:

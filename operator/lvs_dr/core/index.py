@@ -45,6 +45,7 @@ class Index:
     tables_by_port: dict[ClaimedPort, set[Key]] = field(default_factory=dict)
     tables_by_router: dict[tuple[str, str, int], set[Key]] = field(default_factory=dict)  # address, group, its id
     tables_by_group: dict[str, set[Key]] = field(default_factory=dict)
+    tables_by_real_server: dict[Key, set[Key]] = field(default_factory=dict)  # with a destination of that name
     tables_by_node: dict[str, set[Key]] = field(default_factory=dict)  # with a destination on the node
     tables_by_carrier: dict[str, set[Key]] = field(default_factory=dict)  # with one there that needs the VIP on lo
     tables_by_tunnel: dict[str, set[Key]] = field(default_factory=dict)  # with one there that is reached by tunnel

@@ -168,6 +168,7 @@ def _table_entries(key: Key, table: TableRecord) -> Iterator[Entry]:
         yield "tables_by_mark", mark_of(table.spec)
     for destination in table.spec.destinations:
         yield "tables_by_destination", destination.address
+        yield "tables_by_real_server", Key(table.key.namespace, destination.real_server)
         if destination.node:
             yield "tables_by_node", destination.node
             if carries(destination.forwarding):
