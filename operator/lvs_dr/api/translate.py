@@ -211,6 +211,7 @@ def table_record(body: Body) -> TableRecord | None:
         owner_uid=str(owner.get("uid", "")),
         spec=spec,
         owner_name=str(owner.get("name", "")),
+        created=meta.created,
     )
 
 

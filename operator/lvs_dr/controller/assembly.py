@@ -80,7 +80,7 @@ def assemble(api: Api, elector: Elector, metrics: Metrics, readiness: Readiness,
     intake.before_group = polls.before_group
     readiness.check(lambda: reconciler.problem(clock()))
     _gauges(metrics, store, pending, guard)
-    handovers = Handovers(store, reconciler.decisions, intake.dirty, clock)
+    handovers = Handovers(store, reconciler.decisions, intake.dirty)
     return Parts(guard, intake, polls, pruner, reconciler, statuses, recorder, handovers, Drains(store, intake.dirty))
 
 

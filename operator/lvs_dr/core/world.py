@@ -23,6 +23,7 @@ class TableRecord(Struct, frozen=True):
     owner_uid: str  # uid of the VirtualService that owns it
     spec: DirectorTableSpec
     owner_name: str = ""  # its name; "" = that of the table
+    created: str = ""  # RFC 3339
 
     @property
     def owner(self) -> Key:

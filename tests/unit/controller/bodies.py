@@ -56,6 +56,7 @@ class FakeApi(Api):
 
     def __init__(self) -> None:
         self.objects: dict[str, Body] = {}
+        self.now = "2026-01-01T00:00:00Z"  # when what is written first is created
         self.requests: list[tuple[str, str]] = []
         self.failures: dict[tuple[str, str], Exception] = {}
         self._versions = itertools.count(100)
@@ -113,7 +114,8 @@ class FakeApi(Api):
         uid = body["metadata"].get("uid")
         if uid and (found is None or found["metadata"]["uid"] != uid):
             raise api_error(409, "Conflict", "the UID in the precondition does not match")
-        old = found or {"metadata": {"uid": f"uid-{path.rsplit('/', 1)[1]}", "generation": 0}}
+        fresh = {"uid": f"uid-{path.rsplit('/', 1)[1]}", "generation": 0, "creationTimestamp": self.now}
+        old = found or {"metadata": fresh}
         generation = old["metadata"]["generation"] + (path == main and old.get("spec") != body.get("spec"))
         merged = {**old, **body, "metadata": {**old["metadata"], **body["metadata"], "generation": generation}}
         return self._stored(main, merged)
