@@ -126,6 +126,7 @@ class Agent:
             node=settings.node,
             identity=settings.identity or settings.node,
             alive=self.alive,
+            holding=lambda: bool(self.assigner.state.held),
         )
         self._node_watch = Watch(
             client,

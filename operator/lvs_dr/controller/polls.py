@@ -6,6 +6,7 @@ All of them change rarely, or (Leases) far too often for a watch.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from lvs_dr.controller import silence as signs
 from lvs_dr.controller import watched
@@ -18,6 +19,8 @@ from lvs_dr.core.world import Cluster
 
 log = logging.getLogger(__name__)
 
+DOUBT_SECONDS = 1.0
+"""Between looks at the Leases while two directors say that they are Active, and one of them may be dead."""
 NAMESPACES_SECONDS = 10.0
 CLUSTER_SECONDS = 60.0
 SERVICE_RANGES = "/apis/networking.k8s.io/v1/servicecidrs"
@@ -46,11 +49,12 @@ class Polls:
     async def look_at_leases(self) -> None:
         """Note which agents have renewed their Lease since the last look."""
         renewals: dict[str, str] = {}
+        asked_at = self._silence.now()
         leases, _ = await self._api.list(self._leases, label_selector=signs.SELECTOR)
         for lease in leases:
             metadata = lease["metadata"]
             renewals[metadata["name"]] = f"{metadata['uid']}/{(lease.get('spec') or {}).get('renewTime')}"
-        self._silence.observe(renewals)
+        self._silence.observe(renewals, asked_at)
         self._intake.refresh_silence()
 
     async def look_at_namespaces(self, *, needed: bool | None = None) -> None:
@@ -97,19 +101,29 @@ class Polls:
 
     async def run_leases(self) -> None:
         """Work until cancelled."""
-        await self._repeat(self.look_at_leases, signs.POLL_SECONDS, "leases")
+        await self._repeat(self.look_at_leases, self._until_leases_are_due, "leases")
 
     async def run_namespaces(self) -> None:
         """Work until cancelled."""
-        await self._repeat(self.look_at_namespaces, NAMESPACES_SECONDS, "namespaces")
+        await self._repeat(self.look_at_namespaces, partial(asyncio.sleep, NAMESPACES_SECONDS), "namespaces")
 
     async def run_cluster(self) -> None:
         """Work until cancelled."""
-        await self._repeat(self.look_at_cluster, CLUSTER_SECONDS, "service ranges and API endpoints")
+        pause = partial(asyncio.sleep, CLUSTER_SECONDS)
+        await self._repeat(self.look_at_cluster, pause, "service ranges and API endpoints")
 
-    async def _repeat(self, look: Callable[[], Awaitable[None]], seconds: float, what: str) -> None:
+    async def _until_leases_are_due(self) -> None:
+        """Wait for five seconds; a second is enough while a director is in doubt that may live."""
+        for _ in range(round(signs.POLL_SECONDS / DOUBT_SECONDS)):
+            await asyncio.sleep(DOUBT_SECONDS)
+            if self._intake.store.unconfirmed - self._intake.store.silent:
+                return
+
+    async def _repeat(
+        self, look: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[None]], what: str
+    ) -> None:
         while True:
-            await asyncio.sleep(seconds)
+            await pause()
             try:
                 await look()
             except ControllerError as error:

@@ -2,19 +2,16 @@
 
 A director that loses power leaves its last report behind, in which it is Active; its successor reports the same of
 itself within a second, and only after 40 s its Lease is known to be old. Two claims are a split brain only when the
-older one's agent was heard of well after the newer one was made.
+older one's agent has lived after the newer one was made.
 """
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from lvs_dr.controller.silence import POLL_SECONDS, Silence
+from lvs_dr.controller.silence import Silence
 from lvs_dr.core.active import ACTIVE
 from lvs_dr.core.world import NodeRecord, World
-
-CONFIRMED_SECONDS = POLL_SECONDS + 2.0
-"""A sign of life this long after the newer claim was made after it: renewals are seen up to one poll late."""
 
 
 class Claim(NamedTuple):
@@ -53,9 +50,7 @@ class Takeovers:
 
     def unconfirmed(self) -> AbstractSet[str]:
         """Return the nodes whose claim is older than another one's and may be out of date."""
-        confirmed = {
-            name for name, at in self._doubted.items() if self._silence.heard_at(name) >= at + CONFIRMED_SECONDS
-        }
+        confirmed = {name for name, at in self._doubted.items() if self._silence.lived_at(name) >= at}
         for name in confirmed:
             del self._doubted[name]
         return frozenset(self._doubted)

@@ -3,6 +3,9 @@
 import asyncio
 from datetime import UTC, datetime
 
+import pytest
+
+from lvs_dr.agent import lease
 from lvs_dr.agent.apiclient import ApiClient
 from lvs_dr.agent.lease import LeaseKeeper
 from tests.unit.agent.bench import NODE
@@ -59,6 +62,28 @@ async def test_a_lease_changed_by_somebody_is_read_again(api: FakeApi, client: A
     api.leases[NODE]["metadata"]["resourceVersion"] = "7"
     await mine.renew()
     assert api.leases[NODE]["metadata"]["resourceVersion"] != "7"
+
+
+async def test_who_holds_vips_renews_more_often(
+    api: FakeApi, client: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two directors that hold a VIP at once would be told from one that is dead only after many seconds."""
+    monkeypatch.setattr(lease, "HOLDING_SECONDS", 0.01)
+    holds = True
+    mine = LeaseKeeper(
+        client, namespace="lvs-system", node=NODE, identity="me", alive=lambda: True, holding=lambda: holds
+    )
+    task = asyncio.create_task(mine.run())
+    async with asyncio.timeout(5):
+        while api.lease_writes < 3:  # noqa: ASYNC110 - the stand-in tells nobody
+            await asyncio.sleep(0.01)
+    holds = False
+    await asyncio.sleep(0.1)
+    before = api.lease_writes
+    await asyncio.sleep(0.2)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert api.lease_writes == before, "ten seconds are enough for all others"
 
 
 async def test_a_wedged_loop_does_not_renew(api: FakeApi, client: ApiClient) -> None:
