@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from lvs_lab import Lab
+from tests.bench.failover_costs import costs
 from tests.bench.failover_stage import DEATH, NODES, OURS, SIDES, STOP, THEIRS, Stage, TooBusy
 from tests.bench.figures import Figure, figure
 
@@ -52,6 +53,8 @@ def measure(quick: bool, progress: Progress) -> list[Figure]:  # noqa: FBT001
             if milliseconds == DEFAULT_MILLISECONDS:
                 figures += more(stage, size, progress)
         figures += [_figure(f"uncalled_takeovers_{side.name}", [stage.uncalled[side]], "takeovers") for side in SIDES]
+        stage.clear()
+        figures += costs(lab, quick=quick, progress=progress)
     progress(_load())
     return figures
 

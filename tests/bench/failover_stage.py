@@ -165,13 +165,17 @@ class Stage:
 
     def begin(self, milliseconds: int) -> None:
         """Start everything with an advert interval; returns when one director is Active and the other one Backup."""
-        for director in (self.active, self.backup):
-            director.forget()
+        self.clear()
         self.milliseconds = milliseconds
         self.active.start(milliseconds)
         self.active.reaches("Active", 30 + milliseconds / 100)
         self.backup.start(milliseconds)
         self._settle()
+
+    def clear(self) -> None:
+        """End all speakers."""
+        for director in (self.active, self.backup):
+            director.forget()
 
     def round(self, event: Event) -> dict[str, Any]:
         """Let an event happen to the Active director; what the client saw. The other one is Active then."""

@@ -40,13 +40,15 @@ class AddressKeeper:
         self.leaving: dict[str, int] = {}
         """Addresses that are being removed: the kernel may still answer for them."""
         self.renewals = 0
+        self.renewal_seconds = 0.0
+        """How long the kernel took for the last batch."""
         self._loop = loop
         self._writer = writer
         self._changed = changed
         self._announcer = Announcer()
         self._releasing: dict[str, int] = {}
         self._renewing = False
-        self._renewed_at = loop.clock()
+        self._renewed_at = self._renewal_begun = loop.clock()
         self._renew_timer = loop.timer(self._renew)
         self._announce_timer = loop.timer(self._announce)
         self._restore_timer = loop.timer(self._restore)
@@ -203,7 +205,7 @@ class AddressKeeper:
                 by_lifetime.setdefault(kept.lifetime, []).append(address)
         if not self._renewing:
             for lifetime, addresses in by_lifetime.items():
-                self._renewing = True
+                self._renewing, self._renewal_begun = True, now
                 self._writer.take(self.index, addresses, lifetime, self._renewed)
         self._plan_renewal(now)
         self.watch.expire(now)
@@ -212,6 +214,7 @@ class AddressKeeper:
         self._renewing = False
         self.renewals += 1
         self._renewed_at = self._loop.clock()
+        self.renewal_seconds = self._renewed_at - self._renewal_begun
         self._note(failed, tuple(failed))
 
     def _announce(self, now: float) -> None:

@@ -42,6 +42,7 @@ def addresses(keeper: AddressKeeper, now: float) -> Mapping[str, Any]:
         "contested": keeper.restoring.contested(now),
         "renewalWaitsSeconds": round(keeper.waiting(now), 3),
         "renewals": keeper.renewals,
+        "lastRenewalSeconds": round(keeper.renewal_seconds, 6),
         "restored": keeper.restoring.restored,
         "announced": keeper.watch.announced,
     }
