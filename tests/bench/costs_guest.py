@@ -126,12 +126,11 @@ def native(asked: dict[str, Any]) -> dict[str, Any]:
             finally:
                 active.end()
                 backup.end()
-                ip("address", "flush", "dev", "eth0", "to", "10.35.0.0/16")
     return found
 
 
 def taken_over(active: Speaker, vips: Sequence[str]) -> dict[str, Any]:
-    """Kill the Active; how long from the successor's first advert until the first VIP was announced, and the last."""
+    """Kill the Active; what its successor does from its first advert on, and how long the VIPs stay where they were."""
     left = {socket.inet_aton(each) for each in vips}
     advert, first = 0.0, 0.0
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as wire:
@@ -139,6 +138,7 @@ def taken_over(active: Speaker, vips: Sequence[str]) -> dict[str, Any]:
         wire.bind(("eth0", ETH_P_ALL))
         wire.settimeout(LONGEST_WAIT_SECONDS)
         active.end()
+        killed = time.monotonic()
         while left:
             frame, (_, _, kind, _, _) = wire.recvfrom(2048)
             now = time.monotonic()
@@ -149,7 +149,16 @@ def taken_over(active: Speaker, vips: Sequence[str]) -> dict[str, Any]:
             elif frame[12:14] == ARP and frame[ARP_SENDER] in left:
                 first = first or now
                 left.discard(frame[ARP_SENDER])
-    return {"taken_ms": (first - advert) * 1000, "announced_ms": (now - advert) * 1000}
+    while _shown("10.35.0.0/16"):
+        time.sleep(0.01)
+    gone = (time.monotonic() - killed) * 1000
+    return {"taken_ms": (first - advert) * 1000, "announced_ms": (now - advert) * 1000, "left_behind_ms": gone}
+
+
+def _shown(network: str) -> str:
+    """Return what `ip` shows of a network's addresses on the interface."""
+    argv = ["ip", "-o", "address", "show", "dev", "eth0", "to", network]
+    return subprocess.run(argv, check=True, timeout=20, capture_output=True, text=True).stdout
 
 
 def measured(active: Speaker, backup: Speaker, seconds: float) -> dict[str, Any]:

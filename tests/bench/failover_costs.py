@@ -59,6 +59,7 @@ def native(seconds: float, progress: Progress) -> list[Figure]:
             _figure(f"speaker_{count}_vips_rss_mib", [seen["rss_mib"]], "MiB"),
             _figure(f"taken_over_{count}_vips_ms", [seen["taken_ms"]], "ms"),
             _figure(f"announced_{count}_vips_ms", [seen["announced_ms"]], "ms"),
+            _figure(f"left_behind_{count}_vips_ms", [seen["left_behind_ms"]], "ms"),
         ]
     return figures
 
