@@ -29,6 +29,7 @@ from lvs_dr.agent.loop import POLL_SECONDS, RESYNC_SECONDS, Loop
 from lvs_dr.agent.metrics import METRICS
 from lvs_dr.agent.onepass import NodePass
 from lvs_dr.agent.peers import PeerMacs, Resolver
+from lvs_dr.agent.redirects import Redirecting, Redirects
 from lvs_dr.agent.report import LEAST_GAP_SECONDS, LVSNODES, Reporter
 from lvs_dr.agent.secrets import Secrets
 from lvs_dr.agent.seen import Seen
@@ -62,6 +63,8 @@ class Settings:
     check: Check | None = None  # None: real checks
     load_port: int = PORT  # where the agents of other nodes tell their load
     ask_load: Ask | None = None  # None: it is asked for over the network
+    redirector_socket: Path | None = None  # where the redirector connects; None: there is none here
+    redirector_uids: tuple[int, ...] = (65532,)  # that it may have
 
 
 class Agent:
@@ -96,6 +99,13 @@ class Agent:
         self._checkers = Checkers(settings.check_scripts, self.secrets.read)
         self.prober = Prober(changed=self.wake, counted=self._checked, check=settings.check or self._checkers)
         self.loads = LoadReader(settings.ask_load or Asker(settings.load_port))
+        self.redirects = Redirects(
+            settings.redirector_socket,
+            uids=settings.redirector_uids,
+            secret=self.secrets.read,
+            loads=self.loads,
+            wake=self.wake,
+        )
         self.assigner = Assigner(speaker, wake=self.wake)
         self.peers = PeerMacs(resolver, changed=self.wake) if resolver is not None else None
         self.node_pass = NodePass(
@@ -106,6 +116,7 @@ class Agent:
             assigner=self.assigner,
             prober=self.prober,
             peers=self.peers,
+            redirects=self.redirects,
         )
         self.loop = Loop(
             self._pass,
@@ -188,6 +199,7 @@ class Agent:
             "watch of the DirectorTables": self._tables.run,
             "last good state": self._keep_last_good,
             "Secrets": self.secrets.run,
+            "redirector": self.redirects.run,
             **self._more,
         }
         if self.peers is not None:
@@ -222,11 +234,12 @@ class Agent:
         self._store.set()
         role = seen.force.spec.director if seen.force is not None else None
         self.secrets.want(role.secrets if role is not None else ())
-        self._status = await asyncio.to_thread(self._describe, seen)
+        redirects = Redirecting(self.redirects.troubles(), self.redirects.in_flight())
+        self._status = await asyncio.to_thread(self._describe, seen, redirects)
         if seen.wanted.present:
             self.reporter.offer(self._status, again=seen.wanted.unreported)
 
-    def _describe(self, seen: Seen) -> LVSNodeStatus:
+    def _describe(self, seen: Seen, redirects: Redirecting) -> LVSNodeStatus:
         """Return what to report of a pass. Runs in a thread: it reads, and changes nothing that others read."""
         told = facts(
             seen,
@@ -238,6 +251,7 @@ class Agent:
             agent_version=self._settings.version,
             boot_id=self._settings.boot_id,
             secrets=self.secrets.problems(),
+            redirects=redirects,
             troubles=[*self.troubles.values(), self.assigner.trouble, self.peers.trouble if self.peers else ""],
             repairs=self.repairs(),
             now=time.monotonic(),
@@ -294,6 +308,8 @@ class Agent:
         gauge("lvs_agent_checks_broken_total", lambda: self.prober.broken)
         gauge("lvs_agent_loads_asked_total", lambda: self.loads.asked)
         gauge("lvs_agent_loads_unknown_total", lambda: self.loads.unanswered)
+        gauge("lvs_agent_redirector_connected", lambda: self.redirects.connected)
+        gauge("lvs_agent_redirect_listeners", lambda: self.redirects.count)
         gauge("lvs_agent_held_addresses", lambda: len(self.assigner.state.held))
         gauge("lvs_agent_watch_restarts", self._restarts)
 

@@ -1,6 +1,7 @@
 """How many connections real servers still have that are being taken out: counted anew in each pass, told sparingly."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from lvs_dr.core.drain_report import DrainReport
@@ -12,6 +13,7 @@ from lvs_dr.core.table import DirectorTableSpec
 
 DrainReports = Mapping[str, tuple[DrainReport, ...]]
 
+_NOTHING: Final = DrainReport("")
 _LEAST_NEWS: Final = 20  # a larger count is told again once it has changed by this part
 
 
@@ -21,6 +23,7 @@ class _Draining(NamedTuple):
     table: str
     real_server: str
     places: tuple[DestinationKey, ...]
+    redirected: bool = False  # what it has is not in the kernel
 
 
 class DrainCounts:
@@ -42,8 +45,16 @@ class DrainCounts:
         """The services whose connections are counted: they are read in every pass."""
         return frozenset(place.service for each in self._draining for place in each.places)
 
-    def follow(self, tables: Mapping[str, DirectorTableSpec], actual: KernelState, now: float) -> DrainReports:
+    def follow(
+        self,
+        tables: Mapping[str, DirectorTableSpec],
+        actual: KernelState,
+        now: float,
+        in_flight: Mapping[tuple[str, str], int] = MappingProxyType({}),
+    ) -> DrainReports:
         """Return what to tell of each table. `actual` is what was read; `now`: seconds of the monotonic clock.
+
+        `in_flight`: uploads by table and real server, where redirects are; one that is not in it is not known.
 
         A real server is idle when for `SETTLE_SECONDS` it had no connection and could get none: one whose opening
         packets are on their way is not counted yet.
@@ -53,7 +64,11 @@ class DrainCounts:
         told: dict[_Draining, DrainReport] = {}
         empty: dict[_Draining, float] = {}
         for each in self._draining:
-            count = sum(actual.connections.get(place, 0) for place in each.places)
+            if each.redirected and (each.table, each.real_server) not in in_flight:
+                told[each] = DrainReport(each.real_server, self._told.get(each, _NOTHING).connections)
+                continue
+            count = in_flight.get((each.table, each.real_server), 0) if each.redirected else 0
+            count += sum(actual.connections.get(place, 0) for place in each.places)
             closed = all(
                 (config := actual.destinations.get(place)) is None or config.weight == 0 for place in each.places
             )
@@ -81,6 +96,7 @@ def _draining(tables: Mapping[str, DirectorTableSpec]) -> tuple[_Draining, ...]:
             name,
             entry.real_server,
             tuple(DestinationKey(one.service, entry.address, one.target_port) for one in served(table)),
+            table.redirect is not None,
         )
         for name, table in tables.items()
         for entry in table.destinations

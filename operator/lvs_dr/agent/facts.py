@@ -61,6 +61,7 @@ class Facts(msgspec.Struct, frozen=True):
     ipvs: IpvsReport | None = None
     sync: SyncReport | None = None
     draining: DrainReports = {}  # by table
+    redirects: Mapping[str, tuple[TableException, ...]] = {}  # what is wrong with them, by table
     panic: AbstractSet[ServiceKey] = frozenset()  # services in which failed real servers serve
     silent: AbstractSet[ServiceKey] = frozenset()  # firewall-mark services that should see packets and do not
 
@@ -82,8 +83,11 @@ class TableReports:
 
 def _same_tables(one: Facts, other: Facts) -> bool:
     return one.tables is other.tables and (
-        (one.programmed, one.refused, one.refusals, one.failures, one.silent, one.draining, one.panic)
-        == (other.programmed, other.refused, other.refusals, other.failures, other.silent, other.draining, other.panic)
+        (one.programmed, one.refused, one.refusals, one.failures, one.silent, one.draining, one.panic, one.redirects)
+        == (
+            *(other.programmed, other.refused, other.refusals, other.failures),
+            *(other.silent, other.draining, other.panic, other.redirects),
+        )
     )
 
 
@@ -168,6 +172,7 @@ def _table_report(
         if table.paused:
             about.append(TableException(Reason.PAUSED, "nothing is written to the kernel for this table"))
         about += _failed_entries(table, by_service) if by_service else ()
+        about += facts.redirects.get(name, ())
         if facts.silent and table.firewall_mark and facts.silent & services_of(table):
             about.append(TableException(Reason.MARK_NOT_SEEN, _unseen(table)))
         if facts.panic and (panicking := [one.text for one in served(table) if one.service in facts.panic]):

@@ -64,6 +64,14 @@ def parser() -> argparse.ArgumentParser:
         help="address of /load, which tells directors how busy this node is; agents ask each other at this port",
     )
     run.add_argument(
+        "--redirector-socket",
+        type=Path,
+        help="where lvs-redirector connects, for VirtualServices with forwardingMethod Redirect (default: nowhere)",
+    )
+    run.add_argument(
+        "--redirector-uid", type=int, default=65532, help="user id of lvs-redirector; no other may connect"
+    )
+    run.add_argument(
         "--check-scripts",
         type=Path,
         default=Path("/etc/lvs-operator/check-scripts"),

@@ -23,6 +23,8 @@ METRICS: Final[Mapping[str, Kind]] = {
     "lvs_agent_operations_failed_total": ("counter", "Changes that the kernel refused."),
     "lvs_agent_pass_failures_total": ("counter", "Passes that failed."),
     "lvs_agent_repairs": ("gauge", "Drift repaired since the start."),
+    "lvs_agent_redirector_connected": ("gauge", "Whether the redirector is connected."),
+    "lvs_agent_redirect_listeners": ("gauge", "Ports of VIPs whose requests are redirected."),
     "lvs_agent_held_addresses": ("gauge", "VIPs held as Active."),
     "lvs_agent_watch_restarts": ("gauge", "Watches opened again."),
     "lvs_agent_speaker_connected": ("gauge", "Whether lvs-speaker answers."),

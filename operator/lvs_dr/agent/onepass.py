@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from msgspec import structs
 
@@ -22,6 +23,7 @@ from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.peers import PeerMacs
 from lvs_dr.agent.programmed import Programmed
 from lvs_dr.agent.reader import KernelReader, Look
+from lvs_dr.agent.redirects import Redirects
 from lvs_dr.agent.seen import Done, Seen, Surroundings
 from lvs_dr.agent.speaker_orders import SpeakerOrders
 from lvs_dr.agent.succession import Succession
@@ -62,10 +64,12 @@ class NodePass:
         assigner: Assigner,
         prober: Prober,
         peers: PeerMacs | None = None,
+        redirects: Redirects | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._peers = peers
+        self._redirects = redirects
         self._in_force = in_force
         self._door = door
         self._ledger = ledger
@@ -122,6 +126,8 @@ class NodePass:
             # Nothing is written to what was not read in this pass.
             actual = await self._reader.more(look, missing)
             goal, made, missing = await asyncio.to_thread(self._decide, situation, actual)
+        if self._redirects is not None:
+            self._redirects.follow(goal)
         done = await self._carry_out(await asyncio.to_thread(self._admit, goal, made, heard=wanted.heard))
         if done.beyond_ipvs:
             # What is reported of lo and of tunnels opens the way for traffic: it is read, not inferred.
@@ -130,9 +136,12 @@ class NodePass:
         await asyncio.to_thread(self._settle, force, tables, goal, done)
         if spec.director is not None:
             view, now = self._prober.view(), self._clock()
-            await asyncio.to_thread(self._orders.fitness.look, spec.director, tables, view, self._assigner.state, now)
+            unserved = self._redirects.unserved if self._redirects is not None else frozenset[str]()
+            judge = partial(self._orders.fitness.look, unserved=unserved)
+            await asyncio.to_thread(judge, spec.director, tables, view, self._assigner.state, now)
         seen = Seen(wanted, force, around, self._interface, actual, goal, done, situation.health)
-        self._orders.give(spec, seen, tables, again=deep)
+        redirected = self._redirects.addresses if self._redirects is not None else frozenset[str]()
+        self._orders.give(spec, seen, tables, redirected=redirected, again=deep)
         return seen
 
     async def poll(self) -> bool:
@@ -141,6 +150,8 @@ class NodePass:
         ARP settings raise no event when they change, nor does the end of a connection that a removal waits for.
         """
         if self._draining or self.drains.waiting or self._clock() >= self._orders.fitness.due:
+            return True
+        if self._redirects is not None and self._redirects.news:
             return True
         if not self._sysctls.sysctls:
             return False

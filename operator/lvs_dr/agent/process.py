@@ -83,6 +83,8 @@ async def _run(options: argparse.Namespace, api: ApiSettings, lock: HostLock) ->
         identity=f"{options.node_name}_{boot_id[:8]}_{os.getpid()}",
         check_scripts=options.check_scripts,
         load_port=listen_address(options.load_listen)[1],
+        redirector_socket=options.redirector_socket,
+        redirector_uids=(options.redirector_uid,),
     )
     load = LoadServer(options.load_listen, Sampler(options.node_name), own=lambda: agent.node_pass.own_interfaces)
     async with ApiClient(api) as client:

@@ -21,7 +21,7 @@ class Fitness:
     def __init__(self) -> None:
         self._verdicts: dict[int, Verdict] = {}
         self._seen: dict[int, Evidence] = {}
-        self._of: tuple[Mapping[str, DirectorTableSpec], HealthView] | None = None
+        self._of: tuple[Mapping[str, DirectorTableSpec], HealthView, AbstractSet[str]] | None = None
         self._evidence: Mapping[str, Evidence] = {}
         self.due = inf
         """When a verdict may change by itself (monotonic seconds)."""
@@ -33,11 +33,16 @@ class Fitness:
         health: HealthView,
         state: SpeakerState,
         now: float,
+        *,
+        unserved: AbstractSet[str] = frozenset(),
     ) -> None:
-        """Judge anew. `tables` and `health` are the same objects until something in them changes."""
-        if self._of is None or self._of[0] is not tables or self._of[1] is not health:
-            self._evidence = evidence(tables.values(), health)
-            self._of = (tables, health)
+        """Judge anew. `tables` and `health` are the same objects until something in them changes.
+
+        `unserved`: tables of which nobody is served here, whatever the checks say.
+        """
+        if self._of is None or self._of[0] is not tables or self._of[1] is not health or self._of[2] != unserved:
+            self._evidence = evidence(tables, health, unserved)
+            self._of = (tables, health, unserved)
         active = {each.key.vrid for each in state.routers if each.state == ACTIVE}
         # An agent before us has lowered these: they stay so until the checks have said what there is.
         lowered = {each.key.vrid for each in state.routers if each.configured_priority < DEGRADED_BELOW}

@@ -34,10 +34,18 @@ class SpeakerOrders:
             released = self._assignment(spec, interface, around, may=here, keep=frozenset())
             await self._assigner.release(released)
 
-    def give(self, spec: LVSNodeSpec, seen: Seen, tables: Mapping[str, DirectorTableSpec], *, again: bool) -> None:
+    def give(
+        self,
+        spec: LVSNodeSpec,
+        seen: Seen,
+        tables: Mapping[str, DirectorTableSpec],
+        *,
+        redirected: AbstractSet[str] = frozenset(),
+        again: bool,
+    ) -> None:
         """Tell the speaker which VIPs to hold: those we are to announce and have services for.
 
-        `seen`: the pass, whose operations are done. `again`: have it look and repair although nothing changed.
+        `seen`: the pass, whose operations are done. `redirected`: VIPs that the redirector serves. `again`: have it look and repair although nothing changed.
         """
         goal, heard = seen.goal, seen.wanted.heard
         state = self._assigner.state
@@ -57,7 +65,7 @@ class SpeakerOrders:
         # A real server of the VIP gets its services when it holds the VIP (the loop guard).
         guarded = frozenset(spec.backend_addresses) & {table.address for table in tables.values()}
         own = {refusal.address for refusal in goal.refusals if refusal.reason is Reason.RESERVED_ADDRESS}
-        may = held | ((served | guarded) - own)
+        may = held | ((served | guarded | redirected) - own)
         if self._fault:
             may |= state.configured  # with the fault, so that it is told
         keep = held | state.configured if not heard else frozenset[str]()

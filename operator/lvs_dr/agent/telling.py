@@ -11,6 +11,7 @@ from lvs_dr.agent.interface import missing_interface
 from lvs_dr.agent.ipvs_report import ipvs_report, overlapping, small_table
 from lvs_dr.agent.lastgood import TableVersion
 from lvs_dr.agent.onepass import NodePass
+from lvs_dr.agent.redirects import Redirecting
 from lvs_dr.agent.seen import Seen
 from lvs_dr.agent.sync_report import sync_problems, sync_report
 from lvs_dr.core.desired import LOOPBACK, loopback_addresses, loopback_config
@@ -26,6 +27,7 @@ NAMED = 5  # entries named in one message
 MAXIMUM_ROUTERS = 64
 MAXIMUM_LISTED = 8
 MAXIMUM_WORDS = 256
+NOT_REDIRECTING = Redirecting({}, {})
 
 
 def facts(
@@ -42,6 +44,7 @@ def facts(
     repairs: int,
     now: float,
     secrets: Iterable[str] = (),
+    redirects: Redirecting = NOT_REDIRECTING,
 ) -> Facts:
     """Return what to report of one pass."""
     force = seen.force
@@ -83,7 +86,10 @@ def facts(
         ipvs=ipvs,
         sync=sync,
         panic=seen.goal.panic,
-        draining=node_pass.drains.follow(force.tables if force is not None else {}, seen.actual, now),
+        draining=node_pass.drains.follow(
+            force.tables if force is not None else {}, seen.actual, now, redirects.in_flight
+        ),
+        redirects=redirects.troubles,
         # Only who holds the VIP sees its packets.
         silent=frozenset(key for key in seen.actual.silent_marks if _address(key, seen) in held),
         repairs=repairs,

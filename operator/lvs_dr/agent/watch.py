@@ -23,6 +23,7 @@ from lvs_dr.core.table import (
     FEATURE_FORWARDING,
     FEATURE_HEALTH_CHECKS,
     FEATURE_PANIC,
+    FEATURE_REDIRECT,
     FEATURE_SERVICE_OPTIONS,
 )
 
@@ -42,6 +43,7 @@ KNOWN_FEATURES: frozenset[str] = frozenset(  # what `requires` may name
         FEATURE_HEALTH_CHECKS,
         FEATURE_CHECK_SECRETS,
         FEATURE_PANIC,
+        FEATURE_REDIRECT,
         FEATURE_IPVS_SETTINGS,
         FEATURE_TUNNELS,
         FEATURE_VRRP,

@@ -31,10 +31,11 @@ from lvs_dr.core.ledger import Ledger, ServiceNote
 from lvs_dr.core.loop_guard import Guard, guard
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.redirected import Redirected, redirected
 from lvs_dr.core.settings import Link, Settings, settings
 from lvs_dr.core.sync import with_sync
 from lvs_dr.core.table import DirectorTableSpec
-from lvs_dr.core.table_entries import EntriesMemory, table_entries
+from lvs_dr.core.table_entries import EntriesMemory, TableEntries, table_entries
 from lvs_dr.core.tunnels import Ends, ends
 
 LOOPBACK: Final = "lo"
@@ -58,7 +59,8 @@ class Desired(Struct, frozen=True):
     where not they are not added. Those of them that wait for their first check are `awaited`.
     `failed` ones are taken out at once, without the wait for live connections; not so in services in
     `panic`, where failed ones serve like others. VIPs in `left_alone` keep the
-    IPVS entries they have. `notes` tell the VIP of each service, and how long its destinations may drain. With
+    IPVS entries they have. `redirects` are for the redirector, which goes on as it is with the tables in
+    `kept_redirects`. `notes` tell the VIP of each service, and how long its destinations may drain. With
     `writable` false nothing at all is changed.
     """
 
@@ -76,6 +78,8 @@ class Desired(Struct, frozen=True):
     shared: Settings = Settings()
     tunnels: Ends = Ends()
     guard: Guard = Guard()
+    redirects: tuple[Redirected, ...] = ()
+    kept_redirects: frozenset[str] = frozenset()
     left_alone: frozenset[str] = frozenset()
     held: frozenset[str] = frozenset()
     refusals: tuple[Refusal, ...] = ()
@@ -135,6 +139,8 @@ def desired(
         shared=shared,
         tunnels=tunnels,
         guard=guard(spec, {table.address for table in tables.values()}, interface, macs, tunnels, ledger.guards),
+        redirects=tuple(builder.redirects),
+        kept_redirects=frozenset(builder.kept_redirects),
         left_alone=unreadable | builder.left_alone,
         held=held,
         refusals=tuple(refusals),
@@ -207,6 +213,8 @@ class _Tables:
         self.awaited: dict[ServiceKey, frozenset[Place]] = {}
         self.failed: dict[ServiceKey, frozenset[Place]] = {}
         self.panic: set[ServiceKey] = set()
+        self.redirects: list[Redirected] = []
+        self.kept_redirects: set[str] = set()
         self.left_alone: set[str] = set()
         self.mixed = ""  # a table with real servers of the other address family
 
@@ -214,17 +222,38 @@ class _Tables:
         self, name: str, table: DirectorTableSpec, reserved: Mapping[str, str], guarded: frozenset[str]
     ) -> list[Refusal]:
         """Take one table, unless it is paused or its VIP cannot be one here, or not now."""
-        if table.paused:
+        if table.paused and table.redirect is not None:
+            self.kept_redirects.add(name)
+        elif table.paused:
             self.left_alone.add(table.address)
         elif table.address in reserved:
             text = _reserved_text(table.address, reserved[table.address])
             return [Refusal(Reason.RESERVED_ADDRESS, text, table.address, name)]
+        elif table.redirect is not None:
+            services, entries, refusals = self._claim(name, table)
+            self.redirects.extend(redirected(name, table, services, entries))
+            self.panic |= entries.panic
+            return refusals
         elif table.address not in guarded:
             return self.add(name, table)
         return []
 
     def add(self, name: str, table: DirectorTableSpec) -> list[Refusal]:
         """Add one table; a port or mark that another table has already is left to that one."""
+        _, entries, refusals = self._claim(name, table)
+        self.services.update(entries.services)
+        self.destinations.update(entries.destinations)
+        self.notes.update(entries.notes)
+        self.uncertain.update(entries.uncertain)
+        self.awaited.update(entries.awaited)
+        self.failed.update(entries.failed)
+        self.panic |= entries.panic
+        if entries.mixed:
+            self.mixed = self.mixed or name
+        return refusals
+
+    def _claim(self, name: str, table: DirectorTableSpec) -> tuple[tuple[Served, ...], TableEntries, list[Refusal]]:
+        """Return the services of a table that no other has, and what it asks for in them."""
         services, entries = self._memory.of(name, table)
         refusals: list[Refusal] = []
         claimed = dict.fromkeys(entries.services, name)
@@ -241,18 +270,9 @@ class _Tables:
                 reason = Reason.MARK_CLAIMED if key.mark else Reason.PORT_CLAIMED
                 message = f"{table.address} {one.text} belongs to {owner}"
                 refusals.append(Refusal(reason, message, table.address, name))
-            entries = table_entries(table, free, self._health, entries.panic)
+            services, entries = tuple(free), table_entries(table, free, self._health, entries.panic)
         self._owner.update(claimed)
-        self.services.update(entries.services)
-        self.destinations.update(entries.destinations)
-        self.notes.update(entries.notes)
-        self.uncertain.update(entries.uncertain)
-        self.awaited.update(entries.awaited)
-        self.failed.update(entries.failed)
-        self.panic |= entries.panic
-        if entries.mixed:
-            self.mixed = self.mixed or name
-        return refusals
+        return services, entries, refusals
 
 
 def _arp_rules(backend: Iterable[str]) -> dict[SysctlKey, SysctlRule]:

@@ -5,7 +5,7 @@ others that see better take over. When real servers die for all to see, nothing 
 the same moment, so they do not wait equally long: who is Active is the last to be lowered and the first to be raised.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from math import inf
 from typing import Final, NamedTuple
@@ -43,11 +43,20 @@ class Verdict(Struct, frozen=True):
     since: float | None = None
 
 
-def evidence(tables: Iterable[DirectorTableSpec], health: HealthView) -> Mapping[str, Evidence]:
-    """Return what is seen, by VIP. Real servers that are not checked, or whose check has not ended, say nothing bad."""
+def evidence(
+    tables: Mapping[str, DirectorTableSpec], health: HealthView, unserved: AbstractSet[str] = frozenset()
+) -> Mapping[str, Evidence]:
+    """Return what is seen, by VIP. Real servers that are not checked, or whose check has not ended, say nothing bad.
+
+    All those of tables in `unserved` count as dead.
+    """
     found: dict[str, Evidence] = {}
-    for table in tables:
+    for name, table in tables.items():
         check = table.health_check
+        if name in unserved:
+            before = found.get(table.address, Evidence())
+            found[table.address] = before._replace(total=before.total + max(1, len(table.destinations)))
+            continue
         if check is None:
             continue
         ports = check_ports(table)

@@ -69,9 +69,11 @@ def leaving(desired: Desired, actual: KernelState, ledger: Ledger, notes: Notes,
     services, addresses = _without_anyone(desired, actual, notes)
     draining: dict[DestinationKey, float] = {}
     serving: dict[DestinationKey, float] = {}
+    # While IPVS has the service, it refuses what a redirector is there to answer.
+    listening = {each.service for each in desired.redirects}
     for key in gone:
         note = notes.of(key.service)
-        if note.address in desired.left_alone:
+        if note.address in desired.left_alone or key.service in listening:
             continue
         needed = key.service in services or (key.service not in desired.services and note.address in addresses)
         began = since.get((key, True), now)

@@ -198,12 +198,14 @@ class Handoff:
         except (OSError, RefusedLine, TimeoutError) as error:
             log.warning("the redirector was hung up on: %s", error)
         finally:
-            if sender is not None:
-                sender.cancel()
-                await asyncio.gather(sender, return_exceptions=True)
-            peer.close()
             if self._peer is peer:
                 self._peer = self.report = None
+            try:
+                if sender is not None:
+                    sender.cancel()
+                    await asyncio.gather(sender, return_exceptions=True)
+            finally:  # also when the agent stops meanwhile
+                peer.close()
 
     def _heard(self, data: bytes) -> None:
         try:

@@ -61,10 +61,10 @@ class Tls(Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class Token(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """How tokens in a Location are made: HMAC-SHA256 with `key` (base64)."""
+    """How tokens in a Location are made: HMAC-SHA256 with `key` (base64); empty: the one told before under this id."""
 
     key_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-    key: Annotated[str, Meta(min_length=24, max_length=1024)]
+    key: Annotated[str, Meta(max_length=1024)]
     lifetime_seconds: Annotated[int, Meta(ge=1, le=86400)] = 60
 
 

@@ -10,7 +10,7 @@ from lvs_dr.redirect import answers, location, verify
 from lvs_dr.redirect.algorithms import Asked, Candidate, chooser
 from lvs_dr.redirect.answers import Refusal
 from lvs_dr.redirect.estimator import Estimator
-from lvs_dr.redirect.messages import Listener, ListenerReport, Load, TargetCounts, TargetState
+from lvs_dr.redirect.messages import Listener, ListenerReport, Load, TargetCounts, TargetState, Token
 
 SORRY: Final = "sorry server"
 """The target in metrics when the sorry server got a request."""
@@ -103,14 +103,21 @@ class RedirectService:
         self._looks_at_load = settings.algorithm in _LOOKS_AT_LOAD or settings.maximum_in_flight_per_server > 0
         problems = list(self._set_targets(listener))
         self._sorry = self._sorry_goal(listener, problems)
-        self._key = b""
-        if settings.token is not None:
-            try:
-                self._key = verify.read_key(settings.token.key)
-            except ValueError as error:
-                problems.append(f"no request is redirected, for tokens cannot be made: {error}")
-                self._candidates = []
+        try:
+            self._key = self._signing_key(settings.token, before.token)
+        except ValueError as error:
+            self._key = b""
+            problems.append(f"no request is redirected, for tokens cannot be made: {error}")
+            self._candidates = []
         self.problem = "; ".join(problems)[:2000]
+
+    def _signing_key(self, token: Token | None, before: Token | None) -> bytes:
+        """Return the key that signs, none without tokens. Raises ValueError if there is none that can."""
+        if token is None:
+            return b""
+        if not token.key and self._key and before is not None and before.key_id == token.key_id:
+            return self._key
+        return verify.read_key(token.key)
 
     def _set_targets(self, listener: Listener) -> Iterable[str]:
         settings = listener.settings

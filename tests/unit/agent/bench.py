@@ -66,6 +66,7 @@ class Bench:
         self.down: set[tuple[str, int]] = set()  # what refuses connections
         self.checks: list[tuple[str, int]] = []
         self.resolver: Resolver | None = None  # set: peers' MACs are asked for
+        self.more: dict[str, Any] = {}  # settings beside the usual ones
         self.agent: Agent
 
     async def check(self, key: CheckKey, _: str) -> str:
@@ -94,6 +95,7 @@ class Bench:
                     poll=poll,
                     check=self.check,
                     report_gap=0.02,
+                    **self.more,
                 ),
                 client=client,
                 door=door,

@@ -42,7 +42,7 @@ def test_the_evidence_counts_what_is_checked_and_serves() -> None:
     health = {CheckKey("10.0.0.1", 80, spec.health_check): Health.DOWN}
     unchecked = table("192.0.2.101", healthCheck=None)
     drained = table("192.0.2.102", destinations=[{"realServer": "s", "address": "10.0.0.1", "weight": 0}])
-    found = evidence([spec, unchecked, drained], health)
+    found = evidence({str(n): each for n, each in enumerate((spec, unchecked, drained))}, health)
     assert found["192.0.2.100"] == Evidence(3, 4, 4.0)
     assert "192.0.2.101" not in found
     assert found["192.0.2.102"].share == 1.0
@@ -59,7 +59,7 @@ def test_the_evidence_is_of_the_address_that_is_checked() -> None:
     spec = table(destinations=entries)
     assert spec.health_check is not None
     health = {CheckKey("10.9.0.1", 80, spec.health_check): Health.DOWN}
-    assert evidence([spec], health)["192.0.2.100"] == Evidence(1, 2, 4.0)
+    assert evidence({"a": spec}, health)["192.0.2.100"] == Evidence(1, 2, 4.0)
 
 
 def test_a_verdict_needs_time_and_a_clear_change() -> None:
@@ -77,6 +77,13 @@ def test_a_verdict_needs_time_and_a_clear_change() -> None:
     assert due(low, between, active=False) == inf
     quick = Evidence(0, 10, 0.1)
     assert due(judge(Verdict(), quick, active=True, now=0.0), quick, active=True) == 10.0, "ten seconds at least"
+
+
+def test_what_nobody_is_served_of_counts_as_dead() -> None:
+    """A director whose redirector does not run gives way to one whose does."""
+    spec = table(healthCheck=None)
+    found = evidence({"up": spec}, {}, {"up"})[spec.address]
+    assert (found.healthy, found.total) == (0, len(spec.destinations))
 
 
 class Director:
