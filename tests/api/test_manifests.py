@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from lvs_dr.agent.health import checkers
+from lvs_dr.agent.main import parser as agent_parser
+from lvs_dr.redirect.__main__ import DEFAULT_SOCKET
 from lvs_lab.controlplane import LocalControlPlane
 
 ROOT = Path(__file__).parents[2]
@@ -138,3 +140,26 @@ def test_the_controller_and_the_agent_have_no_more_than_they_need(server: LocalC
     assert not can(agent, "patch", "lvsnodes.lvs-operator.io")
     assert not can(controller, "patch", "lvsnodes.lvs-operator.io", "--subresource=status")
     assert can(agent, "patch", "lvsnodes.lvs-operator.io", "--subresource=status")
+
+
+def test_the_redirector_has_no_rights_and_the_agent_one_more(server: LocalControlPlane, tmp_path: Path) -> None:
+    """The process that strangers talk to must not be able to do anything on a director."""
+    pod = with_component(server, tmp_path, "redirect")
+    by_name = {each["name"]: each for each in pod["containers"]}
+    assert by_name["redirector"]["image"] == by_name["agent"]["image"]
+    found = by_name["redirector"]["securityContext"]
+    assert found["capabilities"] == {"drop": ["ALL"]}
+    assert (found["runAsNonRoot"], found["readOnlyRootFilesystem"]) == (True, True)
+    assert not found["allowPrivilegeEscalation"]
+    assert set(by_name["agent"]["securityContext"]["capabilities"]["add"]) == {
+        "NET_ADMIN",
+        "NET_RAW",
+        "NET_BIND_SERVICE",
+    }
+    [socket] = [each.partition("=")[2] for each in by_name["agent"]["args"] if each.startswith("--redirector-socket=")]
+    assert Path(socket) == DEFAULT_SOCKET
+    for name in ("agent", "redirector"):
+        mounts = {each["name"]: each["mountPath"] for each in by_name[name]["volumeMounts"]}
+        assert mounts["redirector"] == str(DEFAULT_SOCKET.parent)
+    uid = agent_parser().parse_args(["run"]).redirector_uid
+    assert uid == found["runAsUser"], "the agent would not let it connect"
