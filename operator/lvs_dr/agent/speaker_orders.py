@@ -45,7 +45,8 @@ class SpeakerOrders:
     ) -> None:
         """Tell the speaker which VIPs to hold: those we are to announce and have services for.
 
-        `seen`: the pass, whose operations are done. `redirected`: VIPs that the redirector serves. `again`: have it look and repair although nothing changed.
+        `seen`: the pass, whose operations are done. `redirected`: VIPs that the redirector serves. `again`: have it
+        look and repair although nothing changed.
         """
         goal, heard = seen.goal, seen.wanted.heard
         state = self._assigner.state
