@@ -21,6 +21,7 @@ from lvs_dr.api.models import DirectorGroupSpec, RealServerSpec, VirtualServiceS
 from lvs_dr.api.models.real_server import DRAIN_SECONDS
 from lvs_dr.api.models.selector import LabelSelector
 from lvs_dr.api.translate_group import ipvs_settings, sync_settings, vrrp_settings
+from lvs_dr.api.translate_load import load_feedback, slow_start
 from lvs_dr.api.translate_redirect import redirect_settings
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import (
@@ -93,6 +94,8 @@ def virtual_service(body: Body) -> VirtualService | Invalid:
         quorum=Quorum() if spec.quorum is None else Quorum(spec.quorum.minimum_healthy, spec.quorum.hysteresis),
         panic_threshold_percent=spec.panic_threshold_percent or 0,
         redirect=redirect_settings(spec.redirect) if spec.forwarding_method is ForwardingMethod.REDIRECT else None,
+        slow_start=slow_start(spec.slow_start),
+        load_feedback=load_feedback(spec.load_feedback),
     )
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from lvs_dr.core.checks import TableHealthCheck
+from lvs_dr.core.load_spec import TableLoadFeedback, TableSlowStart
 from lvs_dr.core.redirect_spec import TableRedirect
 
 
@@ -178,6 +179,8 @@ class VirtualService(Struct, frozen=True):
     quorum: Quorum = Quorum()
     panic_threshold_percent: int = 0  # with fewer healthy, directors send to all; 0 = never
     redirect: TableRedirect | None = None  # exactly with Redirect; compiled as it is
+    slow_start: TableSlowStart | None = None  # compiled as it is
+    load_feedback: TableLoadFeedback | None = None  # compiled as it is
 
 
 class RealServer(Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from lvs_dr.core.checks import TableHealthCheck, TcpCheck
+from lvs_dr.core.load_spec import TableLoadFeedback, TableSlowStart
 from lvs_dr.core.objects import ForwardingMethod, OnFailure, Protocol, TunnelChecksum, TunnelType
 from lvs_dr.core.redirect_spec import TableRedirect
 
@@ -29,6 +30,7 @@ FEATURE_SERVICE_OPTIONS = "service-options"  # flags, persistence, one-packet, l
 FEATURE_PANIC = "panic-threshold"
 FEATURE_CHECK_SECRETS = "check-secrets"  # a health check names a Secret
 FEATURE_REDIRECT = "redirect"
+FEATURE_CHANGING_WEIGHTS = "changing-weights"  # slow start, load feedback
 FEATURE_HEALTH_CHECKS = "health-checks"  # other checks than a TCP connect, and other settings of it than its port
 
 
@@ -151,6 +153,12 @@ class DirectorTableSpec(Struct, frozen=True, rename="camel", omit_defaults=True)
             "never.",
         ),
     ] = 0
+    slow_start: Annotated[
+        TableSlowStart | None, Meta(description="Destinations that come back get their weight bit by bit.")
+    ] = None
+    load_feedback: Annotated[
+        TableLoadFeedback | None, Meta(description="Weights follow the load; absent: they do not.")
+    ] = None
     virtual_router_id: Annotated[
         int,
         Meta(

@@ -6,6 +6,7 @@ from lvs_dr.core.objects import ForwardingMethod, Tunnel, VirtualService
 from lvs_dr.core.roll import Roll
 from lvs_dr.core.table import (
     FEATURE_ANY_PORT,
+    FEATURE_CHANGING_WEIGHTS,
     FEATURE_CHECK_SECRETS,
     FEATURE_FIREWALL_MARK,
     FEATURE_FORWARDING,
@@ -45,6 +46,8 @@ def table_spec(service: VirtualService, roll: Roll) -> DirectorTableSpec:
         quiesce_seconds=service.quiesce_seconds,
         panic_threshold_percent=service.panic_threshold_percent,
         redirect=service.redirect,
+        slow_start=service.slow_start,
+        load_feedback=service.load_feedback,
         paused=service.meta.paused,
     )
 
@@ -113,6 +116,7 @@ def required(table: DirectorTableSpec) -> tuple[str, ...]:
         (FEATURE_FIREWALL_MARK, table.firewall_mark),
         (FEATURE_PANIC, table.panic_threshold_percent),
         (FEATURE_REDIRECT, table.redirect is not None),
+        (FEATURE_CHANGING_WEIGHTS, table.slow_start is not None or table.load_feedback is not None),
         (FEATURE_ANY_PORT, any(each.port == 0 for each in table.ports)),
         (FEATURE_SERVICE_OPTIONS, any(options)),
         (FEATURE_CHECK_SECRETS, check is not None and check.secret),

@@ -15,6 +15,7 @@ from lvs_dr.api.models import (
     director_group,
     forwarding,
     health_check,
+    load,
     ports,
     real_server,
     redirect,
@@ -23,6 +24,7 @@ from lvs_dr.api.models import (
     vrrp,
 )
 from lvs_dr.api.models.fields import BAD_HOSTNAME, BAD_NAME
+from lvs_dr.core.load_spec import FIXED_WEIGHTS
 
 Spec = dict[str, Any]
 LABELS = {"matchLabels": {"pool": "web"}}
@@ -479,6 +481,85 @@ SCHEDULING = [
     ),
 ]
 
+_HTTP = {"source": "HTTP", "port": 8080, "target": 50}
+
+
+def _load(name: str, field: str, message: str, scheduler: str = "wlc", **feedback: Any) -> Refusal:
+    said = f"spec.loadFeedback{field}: {INVALID}{message}"
+    return _service(name, said, scheduler=scheduler, loadFeedback=feedback)
+
+
+LOAD = [
+    *(
+        _service(
+            f"slow-start-of-{scheduler}",
+            f"spec.slowStart: {INVALID}{combinations.SLOW_START_SCHEDULER}",
+            scheduler=scheduler,
+            slowStart={"seconds": 30},
+        )
+        for scheduler in sorted(FIXED_WEIGHTS)
+    ),
+    *(
+        _load(f"load-of-{scheduler}", "", combinations.FEEDBACK_SCHEDULER, scheduler, source="CPUPressure")
+        for scheduler in sorted(FIXED_WEIGHTS)
+    ),
+    _service("slow-start-of-no-time", "spec.slowStart.seconds: Required value", slowStart={}),
+    _service(
+        "slow-start-from-0",
+        _range("spec.slowStart.floorPercent", 0, "greater than or equal to 1"),
+        slowStart={"seconds": 9, "floorPercent": 0},
+    ),
+    _service(
+        "unknown-source",
+        _unsupported(
+            "spec.loadFeedback.source",
+            "Load",
+            ["CPUPressure", "RunQueue", "NetworkBytes", "Connections", "AgentCheck", "HTTP", "Prometheus"],
+        ),
+        loadFeedback={"source": "Load"},
+    ),
+    _load("load-without-port", ".source", load.PORT_NEEDED, source="AgentCheck"),
+    _load("pressure-with-port", ".port", load.PORT_ALONE, source="CPUPressure", port=80),
+    _load("agent-check-with-path", ".path", load.PATH_ALONE, source="AgentCheck", port=80, path="/"),
+    _load(
+        "metrics-with-pointer",
+        ".jsonPointer",
+        load.POINTER_ALONE,
+        **_HTTP | {"source": "Prometheus", "metric": "jobs", "jsonPointer": "/a"},
+    ),
+    _load("metrics-without-metric", ".source", load.METRIC_NEEDED, **_HTTP | {"source": "Prometheus"}),
+    _load("http-with-metric", ".metric", load.METRIC_ALONE, **_HTTP, metric="jobs"),
+    _load("link-of-run-queue", ".linkMegabits", load.LINK_ALONE, source="RunQueue", linkMegabits=1000),
+    _load("connections-without-target", ".source", load.TARGET_NEEDED, source="Connections"),
+    _load("agent-check-with-target", ".source", load.CHECK_DECIDES, source="AgentCheck", port=80, target=5),
+    _load("agent-check-averaged", ".source", load.CHECK_DECIDES, source="AgentCheck", port=80, timeConstantSeconds=5),
+    _load("bad-pointer", ".jsonPointer", f'"a/b": {load.BAD_POINTER}', **_HTTP, jsonPointer="a/b"),
+    _load(
+        "bad-metric",
+        ".metric",
+        f'"sum(jobs)": {load.BAD_METRIC}',
+        **_HTTP | {"source": "Prometheus"},
+        metric="sum(jobs)",
+    ),
+    _service(
+        "load-of-udp",
+        f"spec.loadFeedback: {INVALID}{combinations.CONNECTIONS_WITHOUT_TCP}",
+        ports=[{"port": 53, "protocol": "UDP"}],
+        loadFeedback={"source": "Connections", "target": 100},
+    ),
+    _service(
+        "load-of-redirect",
+        f"spec.forwardingMethod: {INVALID}{combinations.WEIGHTS_OF_REDIRECT}",
+        forwardingMethod="Redirect",
+        loadFeedback={"source": "CPUPressure"},
+    ),
+    _service(
+        "load-ceiling-below-all",
+        _range("spec.loadFeedback.maximumPercent", 99, "greater than or equal to 100"),
+        loadFeedback={"source": "CPUPressure", "maximumPercent": 99},
+    ),
+]
+
 
 def _override(name: str, said: str, *overrides: Spec, parsed: bool = True, client: str = "", **changes: Any) -> Refusal:
     chosen = {"selector": LABELS, "overrides": list(overrides)}
@@ -825,6 +906,7 @@ REFUSALS = (
     + CHOICES
     + PACKETS
     + SCHEDULING
+    + LOAD
     + FORWARDING
     + REDIRECTS
     + SELECTORS

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lvs_dr.agent.load import answers
@@ -262,6 +262,7 @@ async def test_who_is_not_there_is_named() -> None:
             await ask(bound.getsockname()[1], LoadSource.HTTP)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(["/a/0", ""]))
 def test_whatever_applications_say_is_a_load_or_refused(heard: bytes, pointer: str) -> None:
     """A hostile server must not stop the director."""

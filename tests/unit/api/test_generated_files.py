@@ -159,6 +159,10 @@ def test_exactly_the_fields_of_this_version() -> None:
         "schedulerFlags[]",
     }
     service |= {"quorum", "quorum.minimumHealthy", "quorum.hysteresis", "panicThresholdPercent"}
+    load = {"source", "target", "port", "path", "jsonPointer", "metric", "linkMegabits", "timeConstantSeconds"}
+    load |= {"deadBandPercent", "minimumPercent", "maximumPercent", "intervalSeconds"}
+    service |= {"slowStart", "slowStart.seconds", "slowStart.floorPercent", "loadFeedback"}
+    service |= {f"loadFeedback.{name}" for name in load}
     service |= {"persistence", "onePacket", "forwardingMethod", "tunnel", "quiesceSeconds"}
     redirect = {"redirect", "redirect.methods[]", "redirect.tls.secretName"}
     redirect |= {f"redirect.{name}" for name in REDIRECT}

@@ -27,6 +27,7 @@ from lvs_dr.core.checks import (
     TlsSettings,
     UdpCheck,
 )
+from lvs_dr.core.load_spec import LoadSource, TableLoadFeedback, TableSlowStart
 from lvs_dr.core.node import DirectorRole, LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import (
     ConnectionLimits,
@@ -148,6 +149,28 @@ def test_everything_of_ipvs_arrives() -> None:
     assert (plain.scheduler_flags, plain.persistence, plain.one_packet, plain.overrides) == ((), None, False, ())
     assert (plain.quorum, plain.panic_threshold_percent) == (Quorum(1, 0), 0)
     assert (plain.forwarding, plain.tunnel, plain.quiesce_seconds) == (ForwardingMethod.DIRECT_ROUTING, None, 60)
+
+
+def test_changing_weights_arrive_with_the_defaults_of_their_source() -> None:
+    """A target that nobody set would be 0: every server is above it."""
+    given = {"source": "Prometheus", "port": 9100, "metric": 'jobs{queue="a"}', "target": 40, "intervalSeconds": 9}
+    parsed = service(slowStart={"seconds": 30}, loadFeedback=given)
+    assert parsed.slow_start == TableSlowStart(30, 10)
+    assert parsed.load_feedback == TableLoadFeedback(
+        LoadSource.PROMETHEUS, 40, 9100, "/metrics", metric='jobs{queue="a"}', interval_seconds=9
+    )
+    found = [
+        service(loadFeedback={"source": each}).load_feedback for each in ("CPUPressure", "RunQueue", "NetworkBytes")
+    ]
+    assert [(each.target, each.port, each.path, each.time_constant_seconds) for each in found if each is not None] == [
+        (20, 0, "", 10),
+        (100, 0, "", 10),
+        (70, 0, "", 10),
+    ]
+    check = service(loadFeedback={"source": "AgentCheck", "port": 99}).load_feedback
+    assert check == TableLoadFeedback(LoadSource.AGENT_CHECK, port=99)
+    plain = service()
+    assert (plain.slow_start, plain.load_feedback) == (None, None)
 
 
 def test_marks_and_any_port_take_the_place_of_ports() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lvs_dr.core.load_feedback import (
@@ -137,6 +137,7 @@ POLICIES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(POLICIES, REPORTS, st.integers(1, 65535))
 def test_whatever_is_reported_the_weight_stays_within_its_bounds(
     policy: TableLoadFeedback, reports: list[tuple[float, float, float]], weight: int

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lvs_dr.core.loads import InterfaceLoad, Part, PortLoad, ServerLoad, Trouble, cpu_pressure, link_use
@@ -86,6 +86,7 @@ LOADS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(LOADS, LOADS)
 def test_whatever_two_reports_say_a_rate_is_a_percentage(before: ServerLoad, now: ServerLoad) -> None:
     """A node that lies could give another one all the traffic."""
@@ -93,6 +94,7 @@ def test_whatever_two_reports_say_a_rate_is_a_percentage(before: ServerLoad, now
         assert found is None or 0 <= found <= 100
 
 
+@settings(deadline=None)
 @given(LOADS)
 def test_a_report_survives_the_wire(load: ServerLoad) -> None:
     """What is sent is what is heard."""

@@ -1,6 +1,6 @@
 """A real server that comes back takes its share bit by bit."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lvs_dr.core.load_spec import TableSlowStart
@@ -18,6 +18,7 @@ def test_it_begins_at_the_floor_and_ends_whole() -> None:
     assert ramp(POLICY, 100, 99) == 100
 
 
+@settings(deadline=None)
 @given(POLICIES, st.floats(0, 1e6), st.lists(st.floats(0, 4000), max_size=20))
 def test_it_only_grows_within_its_bounds(policy: TableSlowStart, began: float, times: list[float]) -> None:
     """A server would lose connections that it just got."""
@@ -26,6 +27,7 @@ def test_it_only_grows_within_its_bounds(policy: TableSlowStart, began: float, t
     assert all(policy.floor_percent <= each <= 100 for each in found)
 
 
+@settings(deadline=None)
 @given(POLICIES, st.floats(0, 1e6))
 def test_following_its_steps_sees_every_change(policy: TableSlowStart, began: float) -> None:
     """A weight would stay behind until something else wakes the agent; or wake it a hundred times a second."""
@@ -38,6 +40,7 @@ def test_following_its_steps_sees_every_change(policy: TableSlowStart, began: fl
     assert seen[-1] == 100
 
 
+@settings(deadline=None)
 @given(POLICIES, st.integers(1, 100), st.floats(0, 1e6))
 def test_a_restart_goes_on_where_it_was(policy: TableSlowStart, percent: int, now: float) -> None:
     """Each restart of the agent would begin the ramp anew, or end it."""

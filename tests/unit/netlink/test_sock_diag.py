@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lvs_dr.netlink.errors import MalformedMessage, NetlinkError, NetlinkTimeout, SocketUnusable
@@ -123,6 +123,7 @@ def test_silence_ends() -> None:
         list(table.sockets([TcpState.ESTABLISHED]))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_noise_is_refused(noise: bytes) -> None:
     """Whatever comes, it is a socket or an error of its own."""

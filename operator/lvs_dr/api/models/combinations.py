@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lvs_dr.api.models.rules import rule
 from lvs_dr.api.models.scheduling import DEFAULT_SCHEDULER
+from lvs_dr.core.load_spec import FIXED_WEIGHTS, LoadSource
 from lvs_dr.core.objects import ForwardingMethod, Protocol
 
 if TYPE_CHECKING:
@@ -64,6 +65,18 @@ REDIRECT_BALANCES = (
 REDIRECT_OVERRIDE = (
     "forwardingMethod Redirect is a whole service's: an override there can change weight alone (for limits set"
     " redirect.maximumInFlightPerServer), and none can name Redirect; make two VirtualServices"
+)
+SLOW_START_SCHEDULER = (
+    "slowStart changes weights, which schedulers rr, lc and dh do not look at, sh, mh and dh need equal on all"
+    " directors, and fo and ovf take for a rank or a limit: use wlc, wrr, sed or nq, or leave slowStart out"
+)
+FEEDBACK_SCHEDULER = SLOW_START_SCHEDULER.replace("slowStart", "loadFeedback")
+WEIGHTS_OF_REDIRECT = (
+    "slowStart and loadFeedback change the weights of IPVS, which forwardingMethod Redirect does without: leave them"
+    " out, and choose a redirect.algorithm that looks at load, such as leastInboundBytes"
+)
+CONNECTIONS_WITHOUT_TCP = (
+    "loadFeedback by Connections counts TCP connections, and no port here is TCP: take another source"
 )
 
 _TCP_KINDS = ("tcp", "http", "https", "grpc")
@@ -261,6 +274,36 @@ _TABLE = (
         REDIRECT_OVERRIDE,
         _redirect_overrides,
         ".realServers.overrides",
+    ),
+    Combination(
+        f"!{_REDIRECTS} || (!has(self.slowStart) && !has(self.loadFeedback))",
+        WEIGHTS_OF_REDIRECT,
+        lambda spec: not _redirects(spec) or (spec.slow_start is None and spec.load_feedback is None),
+        ".forwardingMethod",
+    ),
+    Combination(
+        f"!has(self.slowStart) || !(self.scheduler in {sorted(FIXED_WEIGHTS)})",
+        SLOW_START_SCHEDULER,
+        lambda spec: spec.slow_start is None or spec.scheduler not in FIXED_WEIGHTS,
+        ".slowStart",
+    ),
+    Combination(
+        f"!has(self.loadFeedback) || !(self.scheduler in {sorted(FIXED_WEIGHTS)})",
+        FEEDBACK_SCHEDULER,
+        lambda spec: spec.load_feedback is None or spec.scheduler not in FIXED_WEIGHTS,
+        ".loadFeedback",
+    ),
+    Combination(
+        "!has(self.loadFeedback) || self.loadFeedback.source != 'Connections' || !has(self.ports)"
+        " || self.ports.exists(p, !has(p.protocol) || p.protocol == 'TCP')",
+        CONNECTIONS_WITHOUT_TCP,
+        lambda spec: (
+            spec.load_feedback is None
+            or spec.load_feedback.source is not LoadSource.CONNECTIONS
+            or not spec.ports
+            or any(port.effective_protocol is Protocol.TCP for port in spec.ports)
+        ),
+        ".loadFeedback",
     ),
 )
 

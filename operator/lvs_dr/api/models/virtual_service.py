@@ -8,6 +8,7 @@ from lvs_dr.api.models import combinations
 from lvs_dr.api.models.fields import HostAddress, ObjectName
 from lvs_dr.api.models.forwarding import MAXIMUM_OVERRIDES, RealServerOverride, Tunnel
 from lvs_dr.api.models.health_check import HealthCheck
+from lvs_dr.api.models.load import LoadFeedback, SlowStart
 from lvs_dr.api.models.ports import DUPLICATE_NAME, DUPLICATE_PORT, ServicePorts
 from lvs_dr.api.models.quorum import Quorum
 from lvs_dr.api.models.redirect import Redirect
@@ -177,6 +178,21 @@ class VirtualServiceSpec(ApiModel):
             description="With a smaller share of healthy real servers on a port than this, directors send to all of"
             " them, with their weights, healthy or not: when nearly all fail at once the checks are more often at fault"
             " than the servers. Ready says so (Panic). Needs healthCheck. Default: none, failed ones get nothing.",
+        ),
+    ] = None
+    slow_start: Annotated[
+        SlowStart | None,
+        Field(
+            description="A real server that comes back after a failed check, is put in service, or is new, gets its"
+            " weight bit by bit. Not with schedulers rr, lc, dh, sh, mh, fo, ovf. Default: none, it has its whole"
+            " weight at once."
+        ),
+    ] = None
+    load_feedback: Annotated[
+        LoadFeedback | None,
+        Field(
+            description="The weights of the real servers follow their load, within bounds. Not with schedulers rr, lc,"
+            " dh, sh, mh, fo, ovf. Default: none, the weights are those that are configured."
         ),
     ] = None
     quiesce_seconds: Annotated[
