@@ -25,6 +25,7 @@ from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.load.asking import Asker
 from lvs_dr.agent.load.reader import Ask, LoadReader
 from lvs_dr.agent.load.server import PORT
+from lvs_dr.agent.load.weighing import Weighing
 from lvs_dr.agent.loop import POLL_SECONDS, RESYNC_SECONDS, Loop
 from lvs_dr.agent.metrics import METRICS
 from lvs_dr.agent.onepass import NodePass
@@ -115,6 +116,7 @@ class Agent:
             ledger=ledger,
             assigner=self.assigner,
             prober=self.prober,
+            weighing=Weighing(self.loads),
             peers=self.peers,
             redirects=self.redirects,
         )

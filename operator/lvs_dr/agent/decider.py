@@ -17,6 +17,7 @@ from lvs_dr.core.plan import Plan, plan
 from lvs_dr.core.settings import Link
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.table_entries import EntriesMemory
+from lvs_dr.core.weight_factors import FactorView
 
 # What a plan does not depend on, once nothing is leaving.
 _PASSING = frozenset(("connections", "silent_marks", "ipvs_slots"))
@@ -37,6 +38,7 @@ class Situation(msgspec.Struct, frozen=True):
     link: Link | None = None
     interface: str = ""  # the director's
     macs: Mapping[str, tuple[str, ...]] = {}  # of peer directors, by node
+    factors: FactorView = {}
 
     def same(self, other: "Situation | None") -> bool:
         """Tell whether nothing changed: who passes on an unchanged object passes on the same one."""
@@ -46,6 +48,7 @@ class Situation(msgspec.Struct, frozen=True):
             and self.health is other.health
             and self.ledger is other.ledger
             and self.reserved is other.reserved
+            and self.factors is other.factors
             and (self.spec is other.spec or self.spec == other.spec)
             and (self.held, self.unreadable, self.owner, self.link)
             == (other.held, other.unreadable, other.owner, other.link)
@@ -78,6 +81,7 @@ class Decider:
                 interface=now.interface,
                 macs=now.macs,
                 memory=self._entries,
+                factors=now.factors,
             )
             self._situation = now
         return self._goal, self._plan(self._goal, actual, now.ledger, clock)

@@ -8,6 +8,7 @@ import msgspec
 from lvs_dr.agent.drains import DrainReports
 from lvs_dr.agent.health.prober import Outcome
 from lvs_dr.agent.lastgood import TableVersion
+from lvs_dr.agent.load.weighing import TableWeights
 from lvs_dr.agent.watch import Unreadable
 from lvs_dr.core.desired import Refusal
 from lvs_dr.core.health import CheckKey, Health, HealthView
@@ -34,6 +35,7 @@ MAXIMUM_PROBLEMS = 64
 MAXIMUM_NEXT_HOPS = 64
 
 _NOWHERE = TableVersion(0, "")  # known, but not in the kernel
+_AS_CONFIGURED = TableWeights()
 
 Outcomes = Callable[[CheckKey], Outcome]
 
@@ -62,6 +64,7 @@ class Facts(msgspec.Struct, frozen=True):
     sync: SyncReport | None = None
     draining: DrainReports = {}  # by table
     redirects: Mapping[str, tuple[TableException, ...]] = {}  # what is wrong with them, by table
+    weights: Mapping[str, TableWeights] = {}  # by table, those that changed by themselves
     panic: AbstractSet[ServiceKey] = frozenset()  # services in which failed real servers serve
     silent: AbstractSet[ServiceKey] = frozenset()  # firewall-mark services that should see packets and do not
 
@@ -83,10 +86,13 @@ class TableReports:
 
 def _same_tables(one: Facts, other: Facts) -> bool:
     return one.tables is other.tables and (
-        (one.programmed, one.refused, one.refusals, one.failures, one.silent, one.draining, one.panic, one.redirects)
+        (
+            *(one.programmed, one.refused, one.refusals, one.failures),
+            *(one.silent, one.draining, one.panic, one.redirects, one.weights),
+        )
         == (
             *(other.programmed, other.refused, other.refusals, other.failures),
-            *(other.silent, other.draining, other.panic, other.redirects),
+            *(other.silent, other.draining, other.panic, other.redirects, other.weights),
         )
     )
 
@@ -177,7 +183,7 @@ def _table_report(
             about.append(TableException(Reason.MARK_NOT_SEEN, _unseen(table)))
         if facts.panic and (panicking := [one.text for one in served(table) if one.service in facts.panic]):
             about.append(TableException(Reason.PANIC, cut(_panic(table, panicking))))
-        poor = list(_not_well(table, outcomes))
+        poor = [*_not_well(table, outcomes), *facts.weights.get(name, _AS_CONFIGURED).exceptions]
         about += poor
         total = len(table.destinations)
         down = {one.real_server for one in poor if not one.serves}
@@ -187,7 +193,8 @@ def _table_report(
     listed, left_out = tuple(about[:MAXIMUM_EXCEPTIONS]), max(0, len(about) - MAXIMUM_EXCEPTIONS)
     version = facts.programmed.get(name, _NOWHERE)
     draining = facts.draining.get(name, ())
-    return TableReport(name, version.generation, healthy, total, listed, left_out, version.uid, draining)
+    weights = facts.weights.get(name, _AS_CONFIGURED).reports
+    return TableReport(name, version.generation, healthy, total, listed, left_out, version.uid, draining, weights)
 
 
 def _panic(table: DirectorTableSpec, services: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from lvs_dr.agent.inforce import Force, InForce
 from lvs_dr.agent.interface import director_interface, sync_link
 from lvs_dr.agent.ipvs_report import ConnectionCount
 from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.agent.load.weighing import Weighing
 from lvs_dr.agent.peers import PeerMacs
 from lvs_dr.agent.programmed import Programmed
 from lvs_dr.agent.reader import KernelReader, Look
@@ -63,6 +64,7 @@ class NodePass:
         ledger: LedgerFile,
         assigner: Assigner,
         prober: Prober,
+        weighing: Weighing | None = None,
         peers: PeerMacs | None = None,
         redirects: Redirects | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -75,6 +77,7 @@ class NodePass:
         self._ledger = ledger
         self._assigner = assigner
         self._prober = prober
+        self.weighing = weighing
         self._clock = clock
         self.drift = Drift()
         self.connections = ConnectionCount()
@@ -121,6 +124,9 @@ class NodePass:
         actual = await self._reader.state(look, needed)
         await self._check(tables, actual)
         situation = self._situation(spec, tables, wanted, around)
+        if self.weighing is not None and self.weighing.take(tables):
+            factors = await asyncio.to_thread(self.weighing.follow, tables, situation.health, actual, self._clock())
+            situation = structs.replace(situation, factors=factors)
         goal, made, missing = await asyncio.to_thread(self._decide, situation, actual)
         while missing:
             # Nothing is written to what was not read in this pass.
@@ -150,6 +156,8 @@ class NodePass:
         ARP settings raise no event when they change, nor does the end of a connection that a removal waits for.
         """
         if self._draining or self.drains.waiting or self._clock() >= self._orders.fitness.due:
+            return True
+        if self.weighing is not None and self._clock() >= self.weighing.due:
             return True
         if self._redirects is not None and self._redirects.news:
             return True

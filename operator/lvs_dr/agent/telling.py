@@ -86,6 +86,7 @@ def facts(
         ipvs=ipvs,
         sync=sync,
         panic=seen.goal.panic,
+        weights=node_pass.weighing.told if node_pass.weighing is not None else {},
         draining=node_pass.drains.follow(
             force.tables if force is not None else {}, seen.actual, now, redirects.in_flight
         ),

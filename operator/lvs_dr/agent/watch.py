@@ -18,6 +18,7 @@ from lvs_dr.core.node import FEATURE_CONNECTION_SYNC, FEATURE_IPVS_SETTINGS, FEA
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.table import (
     FEATURE_ANY_PORT,
+    FEATURE_CHANGING_WEIGHTS,
     FEATURE_CHECK_SECRETS,
     FEATURE_FIREWALL_MARK,
     FEATURE_FORWARDING,
@@ -44,6 +45,7 @@ KNOWN_FEATURES: frozenset[str] = frozenset(  # what `requires` may name
         FEATURE_CHECK_SECRETS,
         FEATURE_PANIC,
         FEATURE_REDIRECT,
+        FEATURE_CHANGING_WEIGHTS,
         FEATURE_IPVS_SETTINGS,
         FEATURE_TUNNELS,
         FEATURE_VRRP,

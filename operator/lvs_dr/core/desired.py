@@ -37,6 +37,7 @@ from lvs_dr.core.sync import with_sync
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.table_entries import EntriesMemory, TableEntries, table_entries
 from lvs_dr.core.tunnels import Ends, ends
+from lvs_dr.core.weight_factors import FactorView
 
 LOOPBACK: Final = "lo"
 SCOPE_HOST: Final = 254
@@ -99,6 +100,7 @@ def desired(
     interface: str = "",
     macs: Mapping[str, Collection[str]] = MappingProxyType({}),
     memory: EntriesMemory | None = None,
+    factors: FactorView = MappingProxyType({}),
 ) -> Desired:
     """Return what the kernel must hold.
 
@@ -107,6 +109,7 @@ def desired(
     that need features this agent does not have and of which it has no older version. `owner`: who else sets IPVS's
     settings on this node (`other_owner`). `link`: the interface of connection sync, if it is there. `interface`: the
     director's. `macs`: of peer directors, by node, as far as known. `memory`: what the call before made of the tables.
+    `factors`: of tables whose weights change by themselves.
     """
     if not spec.decided or spec.paused:
         return Desired(writable=False, held=held)
@@ -114,7 +117,7 @@ def desired(
     refused = [address for address in spec.backend_addresses if address in reserved and address not in ours]
     backend = [address for address in spec.backend_addresses if address not in refused]
     refusals = [Refusal(Reason.RESERVED_ADDRESS, _reserved_text(one, reserved[one]), one) for one in refused]
-    builder = _Tables(memory or EntriesMemory(), tables, health)
+    builder = _Tables(memory or EntriesMemory(), tables, health, factors)
     # A node that is a real server of a VIP balances it only while it holds it: two such nodes would send a
     # packet back and forth until its TTL ends.
     guarded = frozenset(spec.backend_addresses) - held
@@ -201,8 +204,15 @@ def reserved_addresses(interfaces: Iterable[InterfaceReport], next_hops: Iterabl
 class _Tables:
     """Collects the IPVS entries of tables."""
 
-    def __init__(self, memory: EntriesMemory, tables: Mapping[str, DirectorTableSpec], health: HealthView) -> None:
-        memory.follow(tables, health)
+    def __init__(
+        self,
+        memory: EntriesMemory,
+        tables: Mapping[str, DirectorTableSpec],
+        health: HealthView,
+        factors: FactorView,
+    ) -> None:
+        memory.follow(tables, health, factors)
+        self._factors = factors
         self._memory = memory
         self._health = health
         self._owner: dict[ServiceKey, str] = {}
@@ -270,7 +280,8 @@ class _Tables:
                 reason = Reason.MARK_CLAIMED if key.mark else Reason.PORT_CLAIMED
                 message = f"{table.address} {one.text} belongs to {owner}"
                 refusals.append(Refusal(reason, message, table.address, name))
-            services, entries = tuple(free), table_entries(table, free, self._health, entries.panic)
+            factors = self._factors.get(name)
+            services, entries = tuple(free), table_entries(table, free, self._health, entries.panic, factors)
         self._owner.update(claimed)
         return services, entries, refusals
 

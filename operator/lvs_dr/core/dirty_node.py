@@ -238,6 +238,7 @@ def _reports(found: DirtySet, before: tuple[TableReport, ...], after: tuple[Tabl
         else:
             changed = {each.real_server for each in set(a.exceptions) ^ set(b.exceptions)} - {""}
             changed |= {each.real_server for each in set(a.draining) ^ set(b.draining)}
+            changed |= {each.real_server for each in set(a.weights) ^ set(b.weights)}
             found.real_servers.update(Key(key.namespace, each) for each in changed)
     if gone:  # which VIP a table was for that is no more, nobody knows
         found.nodes |= leaving(world)

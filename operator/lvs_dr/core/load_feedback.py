@@ -96,23 +96,24 @@ def reference(policy: TableLoadFeedback, states: Iterable[LoadState]) -> float:
 
 def adjust(state: LoadState, policy: TableLoadFeedback, limit: float, now: float) -> LoadState:
     """Return the state with the share decided anew, if it is time; `limit`: see `reference`."""
-    if state.average is None:
+    average = state.average
+    if average is None:
         return state
     if policy.source is LoadSource.AGENT_CHECK:
-        return _as_told(state, policy, now)
-    side = _side(state.average, policy, limit)
+        return _as_told(state, policy, average, now)
+    side = _side(average, policy, limit)
     state = replace(
         state, side=side, beyond_since=(state.beyond_since if side == state.side else now) if side else None
     )
     if now - state.decided_at < policy.interval_seconds * state.wait:
         return state
-    moving = _logarithm(state.average, state.before)
-    state = replace(state, decided_at=now, before=state.average)
+    moving = _logarithm(average, state.before)
+    state = replace(state, decided_at=now, before=average)
     if not side:
         return _rested(state)
     if moving * side < 0 and abs(moving) > _MOVING:
         return state
-    return _stepped(state, policy, limit, -side)
+    return _stepped(state, policy, _logarithm(average, limit))
 
 
 def _rested(state: LoadState) -> LoadState:
@@ -128,11 +129,11 @@ def _side(load: float, policy: TableLoadFeedback, limit: float) -> int:
     return -1 if load < limit * (1 - band) else 0
 
 
-def _stepped(state: LoadState, policy: TableLoadFeedback, limit: float, direction: int) -> LoadState:
-    if state.average is None:
-        return state
+def _stepped(state: LoadState, policy: TableLoadFeedback, difference: float) -> LoadState:
+    """Return the state after a step against a difference, the logarithm of average over limit."""
+    direction = -1 if difference > 0 else 1
     wanted, wait = state.step, state.wait
-    far = abs(_logarithm(state.average, limit))
+    far = abs(difference)
     run, peak = state.run + 1, max(state.peak, far)
     if state.direction == -direction:
         wanted = max(_SMALLEST_STEP, state.step / 2)
@@ -158,12 +159,12 @@ def _stepped(state: LoadState, policy: TableLoadFeedback, limit: float, directio
     )
 
 
-def _as_told(state: LoadState, policy: TableLoadFeedback, now: float) -> LoadState:
+def _as_told(state: LoadState, policy: TableLoadFeedback, average: float, now: float) -> LoadState:
     """Follow an agent-check, which tells the share itself."""
-    if state.average is None or now - state.decided_at < policy.interval_seconds:
+    if now - state.decided_at < policy.interval_seconds:
         return state
     state = replace(state, decided_at=now)
-    goal = _bounded(state.average, policy)
+    goal = _bounded(average, policy)
     bound = goal in (policy.minimum_percent, policy.maximum_percent)
     if not bound and abs(goal - state.told) <= state.told * policy.dead_band_percent / WHOLE:
         return state

@@ -10,6 +10,7 @@ from lvs_dr.core.drain_report import DrainReport
 from lvs_dr.core.objects import Key
 from lvs_dr.core.sync_spec import ConnectionSync, SyncReport
 from lvs_dr.core.table import Address, Feature, Name, TableTunnel
+from lvs_dr.core.weight_report import WeightReport
 
 MAXIMUM_ADDRESSES = 4096
 MAXIMUM_TABLES = 4096
@@ -246,6 +247,10 @@ class TableReport(Struct, frozen=True, rename="camel", omit_defaults=True):
     draining: Annotated[
         tuple[DrainReport, ...],
         Meta(max_length=MAXIMUM_EXCEPTIONS, description="Real servers that are being taken out, sorted by name."),
+    ] = ()
+    weights: Annotated[
+        tuple[WeightReport, ...],
+        Meta(max_length=MAXIMUM_EXCEPTIONS, description="Weights that changed by themselves, sorted by name."),
     ] = ()
 
 

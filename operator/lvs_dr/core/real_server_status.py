@@ -16,8 +16,10 @@ from lvs_dr.core.node import LVSNodeStatus
 from lvs_dr.core.objects import ForwardingMethod, Invalid, Key, RealServer, RealServerState
 from lvs_dr.core.own_tables import own_tables
 from lvs_dr.core.reasons import Reason
-from lvs_dr.core.status import Condition, RealServerStatus
+from lvs_dr.core.status import Condition, RealServerStatus, ServiceWeight
 from lvs_dr.core.world import NodeRecord, TableRecord, World
+
+MAXIMUM_WEIGHTS = 16
 
 
 class Part(NamedTuple):
@@ -61,7 +63,20 @@ def real_server_status(
         address=",".join(addresses[:2]),
         virtual_services=len(services),
         conditions=conditions(found, generation, earlier, now),
+        weights=_weights(world, key, services),
     )
+
+
+def _weights(world: World, key: Key, services: list[Key]) -> tuple[ServiceWeight, ...]:
+    """Return what the Active directors tell of weights that changed by themselves."""
+    found: list[ServiceWeight] = []
+    for service in services:
+        table = _table_with(world, service, key)
+        active = active_for(world, table).node if table is not None else ""
+        report = views.view(world, table, active).report if table is not None and active else None
+        mine = (each for each in (report.weights if report is not None else ()) if each.real_server == key.name)
+        found.extend(ServiceWeight(service.name, each.weight, each.message, each.since) for each in mine)
+    return tuple(found[:MAXIMUM_WEIGHTS])
 
 
 def _part(service: Key, decision: TableDecision | None, key: Key) -> Part | None:

@@ -22,6 +22,8 @@ def aspects(
         found.append(("Marked", _marked(table, seen)))
     if text := ignored(table.spec):
         found.append(("WeightsHonoured", wrong(Reason.WEIGHTS_IGNORED, text)))
+    if table.spec.load_feedback is not None:
+        found.append(("LoadKnown", _load_known(seen)))
     if isinstance(service, VirtualService) and (unused := _unused_overrides(service, decision)):
         text = (
             f"spec.realServers.overrides names {listed(unused)}, which the selector does not select: correct the name"
@@ -83,6 +85,22 @@ def _marked(table: TableRecord, seen: Views) -> Finding:
         if not each.real_server and each.reason == Reason.MARK_NOT_SEEN:
             return wrong(reason_of(each.reason), f"director {active.director}: {each.message or _how_to_mark(table)}")
     return well(Reason.MARK_SEEN, f"director {active.director} has seen packets with firewall mark {mark}")
+
+
+def _load_known(seen: Views) -> Finding:
+    """The Active director hears the load of every real server; others have their configured weight."""
+    active = seen.of_active
+    if active is None:
+        return unknown(seen.active.verdict.reason, seen.active.verdict.message)
+    if active.silent:
+        return unknown(Reason.AGENT_SILENT, f"the lvs-agent on director {active.director} does not report")
+    if active.report is None or not active.current:
+        return unknown(Reason.WAITING_FOR_DIRECTOR, f"director {active.director} has not reported on it yet")
+    missing = [each for each in active.report.exceptions if each.reason == Reason.LOAD_UNKNOWN]
+    if not missing:
+        return well(Reason.LOAD_KNOWN, f"director {active.director} hears the load of the real servers")
+    text = f"director {active.director} does not hear the load of {listed([each.real_server for each in missing])}"
+    return wrong(Reason.LOAD_UNKNOWN, f"{text}: {missing[0].message}")
 
 
 def _how_to_mark(table: TableRecord) -> str:

@@ -79,13 +79,26 @@ class VirtualRouterStatus(Struct, frozen=True, rename="camel"):
     message: Annotated[str, Meta(max_length=512, description="Why that node became Active; or why none is.")]
 
 
-class RealServerStatus(Struct, frozen=True, rename="camel"):
+class ServiceWeight(Struct, frozen=True, rename="camel"):
+    """The last change of a RealServer's weight in one VirtualService that nobody configured."""
+
+    virtual_service: Annotated[str, Meta(max_length=253, description="VirtualService.")]
+    weight: Annotated[int, Meta(ge=0, le=65535, description="Weight after the change, on the Active director.")]
+    message: Annotated[str, Meta(max_length=256, description="Weight before and after, and the reason.")]
+    since: Annotated[str, Meta(max_length=40, description="When it was changed (RFC 3339).")]
+
+
+class RealServerStatus(Struct, frozen=True, rename="camel", omit_defaults=True):
     """What is true of a RealServer."""
 
     observed_generation: Annotated[int, Meta(ge=0, description="Generation the controller has acted on.")]
     address: Annotated[str, Meta(max_length=92, description="Address or addresses directors send to; empty: none.")]
     virtual_services: Annotated[int, Meta(ge=0, description="VirtualServices that select it.")]
     conditions: Conditions
+    weights: Annotated[
+        tuple[ServiceWeight, ...],
+        Meta(max_length=16, description="Weights that slow start or load changed last, by VirtualService."),
+    ] = ()
 
 
 class DirectorGroupStatus(Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -19,6 +19,7 @@ from lvs_dr.core.ledger import ServiceNote
 from lvs_dr.core.objects import OnFailure
 from lvs_dr.core.panic import panics
 from lvs_dr.core.table import DirectorTableSpec, TableDestination
+from lvs_dr.core.weight_factors import FactorView, TableFactors
 
 
 class TableEntries(Struct, frozen=True):
@@ -44,8 +45,12 @@ def table_entries(
     services: Iterable[Served],
     health: HealthView,
     panic: AbstractSet[ServiceKey] = frozenset(),
+    factors: TableFactors | None = None,
 ) -> TableEntries:
-    """Return what a table asks for with the given ones of its services; `panic`: of those that panic already."""
+    """Return what a table asks for with the given ones of its services; `panic`: of those that panic already.
+
+    `factors`: what becomes of the configured weights, where they change by themselves.
+    """
     services = tuple(services)
     config, note = service_config(table), ServiceNote(table.address, table.quiesce_seconds)
     keys = [one.service for one in services]
@@ -75,7 +80,8 @@ def table_entries(
             if of_this:
                 of_all[one.service] = of_this
         if group.wanted:
-            found.destinations[one.service] = group.wanted
+            wanted_here = group.wanted if factors is None else factors.applied(one.service, group.wanted)
+            found.destinations[one.service] = wanted_here
     return found
 
 
@@ -135,9 +141,15 @@ class EntriesMemory:
         self._health: HealthView = {}
         self._known: dict[str, tuple[DirectorTableSpec, tuple[Served, ...], TableEntries]] = {}
         self._panic: dict[str, frozenset[ServiceKey]] = {}  # outlives a change of health or of the table
+        self._factors: FactorView = {}
 
-    def follow(self, tables: Mapping[str, DirectorTableSpec], health: HealthView) -> None:
-        """Forget tables that are gone, and those whose health is not what it was."""
+    def follow(self, tables: Mapping[str, DirectorTableSpec], health: HealthView, factors: FactorView) -> None:
+        """Forget tables that are gone, and those whose health or factors are not what they were."""
+        if factors is not self._factors:
+            for name in {**self._factors, **factors}:
+                if self._factors.get(name) is not factors.get(name):
+                    self._known.pop(name, None)
+            self._factors = factors
         if self._panic:
             self._panic = {name: panic for name, panic in self._panic.items() if name in tables}
         if len(self._known) > len(tables):
@@ -157,7 +169,8 @@ class EntriesMemory:
         known = self._known.get(name)
         if known is None or known[0] is not table:
             services = served(table)
-            entries = table_entries(table, services, self._health, self._panic.get(name, frozenset()))
+            panic = self._panic.get(name, frozenset())
+            entries = table_entries(table, services, self._health, panic, self._factors.get(name))
             known = self._known[name] = table, services, entries
             if entries.panic:
                 self._panic[name] = entries.panic

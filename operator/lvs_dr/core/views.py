@@ -12,7 +12,15 @@ from lvs_dr.core.reasons import Reason
 from lvs_dr.core.world import NodeRecord, TableRecord, World
 
 INFORMATIVE = frozenset(
-    {Reason.PAUSED, Reason.FOREIGN_ENTRY, Reason.MAINTENANCE, Reason.NOT_CHECKED, Reason.MARK_NOT_SEEN, Reason.PANIC}
+    {
+        Reason.PAUSED,
+        Reason.FOREIGN_ENTRY,
+        Reason.MAINTENANCE,
+        Reason.NOT_CHECKED,
+        Reason.MARK_NOT_SEEN,
+        Reason.PANIC,
+        Reason.LOAD_UNKNOWN,
+    }
 )
 """Reasons in reports that say nothing against what is served."""
 

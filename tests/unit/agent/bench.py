@@ -12,6 +12,7 @@ from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.ledger import LedgerFile
+from lvs_dr.agent.load.reader import Ask
 from lvs_dr.agent.peers import Resolver
 from lvs_dr.core.health import CheckKey
 from lvs_dr.vrrp.messages import Speaker
@@ -67,6 +68,7 @@ class Bench:
         self.checks: list[tuple[str, int]] = []
         self.resolver: Resolver | None = None  # set: peers' MACs are asked for
         self.more: dict[str, Any] = {}  # settings beside the usual ones
+        self.ask_load: Ask | None = None  # set: who tells the load of real servers
         self.agent: Agent
 
     async def check(self, key: CheckKey, _: str) -> str:
@@ -96,6 +98,7 @@ class Bench:
                     check=self.check,
                     report_gap=0.02,
                     **self.more,
+                    ask_load=self.ask_load,
                 ),
                 client=client,
                 door=door,

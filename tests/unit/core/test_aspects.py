@@ -4,10 +4,12 @@ import pytest
 from msgspec.structs import replace
 
 from lvs_dr.core.conditions import find
+from lvs_dr.core.load_spec import LoadSource, TableLoadFeedback
 from lvs_dr.core.node import LVSNodeStatus, Problem, TableException
 from lvs_dr.core.objects import ForwardingMethod, IpvsSettings, Key, Override, Port, Protocol, Selector
-from lvs_dr.core.status import Condition
+from lvs_dr.core.status import Condition, ServiceWeight
 from lvs_dr.core.summary import director_group_status, real_server_status
+from lvs_dr.core.weight_report import WeightReport
 from tests.unit.core.clusters import D1, D2, S1, S2, agent, converge, nodes, serving, web_status
 from tests.unit.core.worlds import NOW, Objects, group, real_server, service
 
@@ -159,3 +161,41 @@ def test_a_real_server_is_configured_when_its_method_has_what_it_needs() -> None
     converge(objects)
     assert configured() == ("True", "Configured")
     assert report(objects, S1).loopback_addresses == ()
+
+
+FEEDBACK = TableLoadFeedback(LoadSource.CPU_PRESSURE, 20)
+CHANGED = WeightReport(S1, 62, "s1: 100 -> 62, CPU pressure 38% for 20 s", NOW)
+
+
+def test_a_load_that_nobody_hears_is_told_and_harms_nothing() -> None:
+    """The weights stand still, and the user believes that they follow; or the server is called ill for it."""
+    objects = serving(service(scheduler="wlc", load_feedback=FEEDBACK), real_server(S1))
+    assert told(web_status(objects).conditions, "LoadKnown") == ("True", "LoadKnown")
+    unheard = (TableException("LoadUnknown", "node s1: no PSI", S1, serves=True),)
+    agent(objects, D1, web=unheard)
+    found = web_status(objects)
+    assert told(found.conditions, "LoadKnown") == ("False", "LoadUnknown")
+    assert told(found.conditions, "Ready") == ("True", "Serving")
+    message = find(found.conditions, "LoadKnown")
+    assert message is not None
+    assert message.message == "director d1 does not hear the load of s1: node s1: no PSI"
+    assert found.real_servers.healthy == 1
+    assert told(web_status(serving()).conditions, "LoadKnown") is None
+
+
+def test_the_last_change_of_a_weight_stands_where_the_server_is_looked_at() -> None:
+    """Who asks why a server gets less must not have to read the directors' reports."""
+    objects = serving(service(scheduler="wlc", load_feedback=FEEDBACK), real_server(S1), real_server(S2))
+
+    def weights(name: str) -> tuple[ServiceWeight, ...]:
+        found = real_server_status(objects.world, Key("shop", name), objects.decisions, None, NOW)
+        return found.weights
+
+    assert weights(S1) == ()
+    for director in (D1, D2):
+        seen = report(objects, director)
+        changed = CHANGED if director == D1 else replace(CHANGED, weight=1)
+        dirty = objects.report(director, replace(seen, tables=(replace(seen.tables[0], weights=(changed,)),)))
+        assert dirty.real_servers == {Key("shop", S1)}
+    assert weights(S1) == (ServiceWeight("web", 62, CHANGED.message, NOW),), "as the Active director has it"
+    assert weights(S2) == ()
