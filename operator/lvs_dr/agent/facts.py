@@ -66,6 +66,7 @@ class Facts(msgspec.Struct, frozen=True):
     redirects: Mapping[str, tuple[TableException, ...]] = {}  # what is wrong with them, by table
     weights: Mapping[str, TableWeights] = {}  # by table, those that changed by themselves
     panic: AbstractSet[ServiceKey] = frozenset()  # services in which failed real servers serve
+    sorry: AbstractSet[ServiceKey] = frozenset()  # services in which the sorry server serves
     silent: AbstractSet[ServiceKey] = frozenset()  # firewall-mark services that should see packets and do not
 
 
@@ -88,11 +89,11 @@ def _same_tables(one: Facts, other: Facts) -> bool:
     return one.tables is other.tables and (
         (
             *(one.programmed, one.refused, one.refusals, one.failures),
-            *(one.silent, one.draining, one.panic, one.redirects, one.weights),
+            *(one.silent, one.draining, one.panic, one.redirects, one.weights, one.sorry),
         )
         == (
             *(other.programmed, other.refused, other.refusals, other.failures),
-            *(other.silent, other.draining, other.panic, other.redirects, other.weights),
+            *(other.silent, other.draining, other.panic, other.redirects, other.weights, other.sorry),
         )
     )
 
@@ -183,6 +184,8 @@ def _table_report(
             about.append(TableException(Reason.MARK_NOT_SEEN, _unseen(table)))
         if facts.panic and (panicking := [one.text for one in served(table) if one.service in facts.panic]):
             about.append(TableException(Reason.PANIC, cut(_panic(table, panicking))))
+        if facts.sorry and (short := [one.text for one in served(table) if one.service in facts.sorry]):
+            about.append(TableException(Reason.SORRY_SERVER, cut(_sorry(table, short))))
         poor = [*_not_well(table, outcomes), *facts.weights.get(name, _AS_CONFIGURED).exceptions]
         about += poor
         total = len(table.destinations)
@@ -204,6 +207,16 @@ def _panic(table: DirectorTableSpec, services: Sequence[str]) -> str:
     )
 
 
+def _sorry(table: DirectorTableSpec, services: Sequence[str]) -> str:
+    entry = table.sorry_server
+    name = (
+        (entry.real_server if entry.real_server == entry.address else f"{entry.real_server} ({entry.address})")
+        if entry
+        else ""
+    )
+    return f"too few real servers are healthy on {', '.join(services)}: new connections go to the sorry server {name}"
+
+
 def _unseen(table: DirectorTableSpec) -> str:
     return (
         f"no packet with firewall mark {table.firewall_mark} has arrived here; mark them on every director, for "
@@ -214,7 +227,7 @@ def _unseen(table: DirectorTableSpec) -> str:
 def _failed_entries(
     table: DirectorTableSpec, by_service: Mapping[ServiceKey, Sequence[Failure]]
 ) -> Iterable[TableException]:
-    names = {entry.address: entry.real_server for entry in table.destinations}
+    names = {entry.address: entry.real_server for entry in table.entries}
     found: dict[TableException, None] = {}
     for one in served(table):
         key = one.service

@@ -87,6 +87,7 @@ def facts(
         sync=sync,
         panic=seen.goal.panic,
         weights=node_pass.weighing.told if node_pass.weighing is not None else {},
+        sorry=seen.goal.sorry,
         draining=node_pass.drains.follow(
             force.tables if force is not None else {}, seen.actual, now, redirects.in_flight
         ),

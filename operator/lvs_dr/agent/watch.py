@@ -26,6 +26,7 @@ from lvs_dr.core.table import (
     FEATURE_PANIC,
     FEATURE_REDIRECT,
     FEATURE_SERVICE_OPTIONS,
+    FEATURE_SORRY_SERVER,
 )
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ KNOWN_FEATURES: frozenset[str] = frozenset(  # what `requires` may name
         FEATURE_PANIC,
         FEATURE_REDIRECT,
         FEATURE_CHANGING_WEIGHTS,
+        FEATURE_SORRY_SERVER,
         FEATURE_IPVS_SETTINGS,
         FEATURE_TUNNELS,
         FEATURE_VRRP,

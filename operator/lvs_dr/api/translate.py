@@ -43,6 +43,7 @@ from lvs_dr.core.objects import (
     RealServer,
     Requirement,
     Selector,
+    SorryServer,
     Tunnel,
     TunnelChecksum,
     VirtualService,
@@ -91,12 +92,26 @@ def virtual_service(body: Body) -> VirtualService | Invalid:
         tunnel=_tunnel(spec.tunnel),
         overrides=tuple(_override(each) for each in sorted(spec.real_servers.overrides, key=lambda each: each.name)),
         quiesce_seconds=spec.quiesce_seconds,
-        quorum=Quorum() if spec.quorum is None else Quorum(spec.quorum.minimum_healthy, spec.quorum.hysteresis),
+        quorum=_quorum(spec.quorum),
+        sorry_server=_sorry_server(spec.sorry_server),
         panic_threshold_percent=spec.panic_threshold_percent or 0,
         redirect=redirect_settings(spec.redirect) if spec.forwarding_method is ForwardingMethod.REDIRECT else None,
         slow_start=slow_start(spec.slow_start),
         load_feedback=load_feedback(spec.load_feedback),
     )
+
+
+def _quorum(given: models.Quorum | None) -> Quorum:
+    if given is None:
+        return Quorum()
+    return Quorum(given.minimum_healthy, given.hysteresis, given.minimum_weight or 0, given.weight_hysteresis or 0)
+
+
+def _sorry_server(given: models.SorryServer | None) -> SorryServer | None:
+    if given is None:
+        return None
+    tunnel = _tunnel(given.tunnel)
+    return SorryServer(given.real_server or "", given.address or "", given.port or 0, given.forwarding_method, tunnel)
 
 
 def _ports(spec: VirtualServiceSpec) -> tuple[Port, ...]:

@@ -12,6 +12,7 @@ from lvs_dr.core.objects import ForwardingMethod, Key, RealServer, VirtualServic
 from lvs_dr.core.order import Release, tunnels_needed
 from lvs_dr.core.own_tables import own_tables
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.sorry_server import judge_sorry_server, sorry_method
 from lvs_dr.core.world import NodeRecord, TableRecord, World
 
 
@@ -67,14 +68,16 @@ class _Wanted:
                 self._add_for(key, service, table)
 
     def _add_for(self, key: Key, service: VirtualService, table: TableRecord) -> None:
-        forwarding = method_of(service, key.name).forwarding
+        sorry = service.sorry_key == key
+        forwarding = (sorry_method(service) if sorry else method_of(service, key.name)).forwarding
         if not carries(forwarding):
             return
         if forwarding is ForwardingMethod.DIRECT_ROUTING and table.spec.address in self.addresses:
             return
-        judged = resolve.judge(self._context(service, table), key)
-        goal = judged.goal
-        if goal is None or not (judged.member.verdict.ok or self._silent(judged, table.spec.address)):
+        ctx = self._context(service, table)
+        judged = judge_sorry_server(ctx) if sorry else resolve.judge(ctx, key)
+        goal = judged.goal if judged is not None else None
+        if judged is None or goal is None or not (judged.member.verdict.ok or self._silent(judged, table.spec.address)):
             return
         self.addresses.add(table.spec.address)
         if (end := tunnel_end(goal)) is not None:

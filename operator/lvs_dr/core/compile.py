@@ -38,6 +38,7 @@ from lvs_dr.core.own_tables import (
     own_tables,
     strays,
 )
+from lvs_dr.core.quorum import table_quorum
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.roll import Roll, members
 from lvs_dr.core.sync_modes import group_sync
@@ -46,7 +47,7 @@ from lvs_dr.core.table import (
 )
 from lvs_dr.core.table_spec import as_before, in_one_way, required, table_spec
 from lvs_dr.core.virtual_routers import router_of, vrrp
-from lvs_dr.core.weights import as_scheduled
+from lvs_dr.core.weights import as_scheduled, divisor
 from lvs_dr.core.world import NodeRecord, TableRecord, World
 
 GONE = Verdict(False, Reason.INVALID, "the VirtualService does not exist")
@@ -91,7 +92,7 @@ def _gone(key: Key, accepted: Verdict, tables: tuple[TableRecord, ...]) -> Table
 
 def _served(world: World, service: VirtualService, own: TableRecord) -> TableDecision:
     roll = _roll(world, service, service.address, service.director_group, own)
-    return _decided(service.meta.key, ACCEPTED, _spec(world, service, roll), roll.members, own)
+    return _decided(service, ACCEPTED, _spec(world, service, roll), roll, own)
 
 
 def _new(world: World, service: VirtualService, name: Key) -> TableDecision:
@@ -100,7 +101,7 @@ def _new(world: World, service: VirtualService, name: Key) -> TableDecision:
     if roll.unreported:
         # It may carry the VIP already: a new table must say so from the start (`DirectorTableSpec.pending`).
         return TableDecision(key, Action.KEEP, ACCEPTED, members=roll.members, name=name)
-    return replace(_decided(key, ACCEPTED, _spec(world, service, roll), roll.members, None), name=name)
+    return replace(_decided(service, ACCEPTED, _spec(world, service, roll), roll, None), name=name)
 
 
 def _spec(world: World, service: VirtualService, roll: Roll) -> DirectorTableSpec:
@@ -167,21 +168,26 @@ def _refused(world: World, service: VirtualService, verdict: Verdict, own: Table
         own.spec,
         destinations=roll.destinations,
         pending=roll.pending,
+        sorry_server=roll.sorry_server,
         virtual_router_id=router_of(world, own.spec.director_group, own.spec.address),
         paused=service.meta.paused,
     )
-    return _decided(service.meta.key, verdict, spec, roll.members, own)
+    return _decided(service, verdict, spec, roll, own)
 
 
 def _decided(
-    key: Key, verdict: Verdict, spec: DirectorTableSpec, found: tuple[Member, ...], own: TableRecord | None
+    service: VirtualService, verdict: Verdict, spec: DirectorTableSpec, roll: Roll, own: TableRecord | None
 ) -> TableDecision:
     spec = in_one_way(spec, own.spec if own is not None else None)
-    together = as_scheduled(spec.scheduler, (*spec.destinations, *spec.pending))
+    entries = (*spec.destinations, *spec.pending)
+    together = as_scheduled(spec.scheduler, entries)
     count = len(spec.destinations)
-    spec = replace(spec, destinations=together[:count], pending=together[count:], requires=required(spec))
+    needed = table_quorum(service.quorum, divisor(spec.scheduler, entries)) if spec.sorry_server is not None else None
+    spec = replace(spec, destinations=together[:count], pending=together[count:], quorum=needed)
+    spec = replace(spec, requires=required(spec))
     unchanged, name = own is not None and own.spec == spec, own.key if own is not None else None
-    return TableDecision(key, Action.KEEP if unchanged else Action.WRITE, verdict, spec, found, name)
+    action = Action.KEEP if unchanged else Action.WRITE
+    return TableDecision(service.meta.key, action, verdict, spec, roll.members, name, sorry=roll.sorry)
 
 
 def _roll(world: World, service: VirtualService, address: str, group: str, own: TableRecord | None) -> Roll:

@@ -46,6 +46,7 @@ class TableDecision(Struct, frozen=True):
     members: tuple[Member, ...] = ()
     name: Key | None = None  # the DirectorTable's; None = that of the VirtualService
     others: tuple["TableDecision", ...] = ()
+    sorry: Member | None = None  # the sorry server, where one is wished
     handover: Verdict | None = None  # of the table of the VIP before: whether the new one serves, or what that needs
 
     @property

@@ -59,9 +59,9 @@ class Desired(Struct, frozen=True):
     `uncertain` destinations have no check result yet, or are about to enter their table: where they are they stay,
     where not they are not added. Those of them that wait for their first check are `awaited`.
     `failed` ones are taken out at once, without the wait for live connections; not so in services in
-    `panic`, where failed ones serve like others. VIPs in `left_alone` keep the
-    IPVS entries they have. `redirects` are for the redirector, which goes on as it is with the tables in
-    `kept_redirects`. `notes` tell the VIP of each service, and how long its destinations may drain. With
+    `panic`, where failed ones serve like others. In services of `sorry` the sorry server serves. VIPs in
+    `left_alone` keep the IPVS entries they have. `redirects` are for the redirector, which goes on as it is with the
+    tables in `kept_redirects`. `notes` tell the VIP of each service, and how long its destinations may drain. With
     `writable` false nothing at all is changed.
     """
 
@@ -73,6 +73,7 @@ class Desired(Struct, frozen=True):
     awaited: DestinationSet = NO_DESTINATIONS
     failed: DestinationSet = NO_DESTINATIONS
     panic: frozenset[ServiceKey] = frozenset()
+    sorry: frozenset[ServiceKey] = frozenset()
     addresses: Mapping[AddressKey, AddressConfig] = {}
     routes: frozenset[RouteKey] = frozenset()
     sysctls: Mapping[SysctlKey, SysctlRule] = {}
@@ -136,6 +137,7 @@ def desired(
         awaited=DestinationSet(builder.awaited),
         failed=DestinationSet(builder.failed),
         panic=frozenset(builder.panic),
+        sorry=frozenset(builder.sorry),
         addresses={AddressKey(LOOPBACK, address): loopback_config(address) for address in backend},
         routes=frozenset(RouteKey(address) for address in backend),
         sysctls={**_arp_rules(backend), **shared.sysctls},
@@ -225,6 +227,7 @@ class _Tables:
         self.panic: set[ServiceKey] = set()
         self.redirects: list[Redirected] = []
         self.kept_redirects: set[str] = set()
+        self.sorry: set[ServiceKey] = set()
         self.left_alone: set[str] = set()
         self.mixed = ""  # a table with real servers of the other address family
 
@@ -258,6 +261,7 @@ class _Tables:
         self.awaited.update(entries.awaited)
         self.failed.update(entries.failed)
         self.panic |= entries.panic
+        self.sorry |= entries.sorry
         if entries.mixed:
             self.mixed = self.mixed or name
         return refusals
@@ -281,7 +285,8 @@ class _Tables:
                 message = f"{table.address} {one.text} belongs to {owner}"
                 refusals.append(Refusal(reason, message, table.address, name))
             factors = self._factors.get(name)
-            services, entries = tuple(free), table_entries(table, free, self._health, entries.panic, factors)
+            entries = table_entries(table, free, self._health, entries.panic, factors, sorry=entries.sorry)
+            services = tuple(free)
         self._owner.update(claimed)
         return services, entries, refusals
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lvs_dr.core import dirty_node
-from lvs_dr.core.decisions import Dirty, TableDecision
+from lvs_dr.core.decisions import Dirty, Member, TableDecision
 from lvs_dr.core.dirty_set import DirtySet
 from lvs_dr.core.forwarding import same_way
 from lvs_dr.core.indexing import Kind, eligible, selected, selecting
@@ -73,8 +73,12 @@ def drain_over_changed(world: World, key: Key) -> Dirty:
 def members_changed(before: TableDecision | None, after: TableDecision | None) -> frozenset[Key]:
     """Return the RealServers whose part in a VirtualService changed between two compiles: their status follows."""
     if before is not None and after is not None and before.accepted == after.accepted:
-        return frozenset(each.real_server for each in set(before.members) ^ set(after.members))
-    return frozenset(each.real_server for decision in (before, after) if decision for each in decision.members)
+        return frozenset(each.real_server for each in _all(before) ^ _all(after))
+    return frozenset(each.real_server for decision in (before, after) if decision for each in _all(decision))
+
+
+def _all(decision: TableDecision) -> set[Member]:
+    return {*decision.members, *((decision.sorry,) if decision.sorry is not None else ())}
 
 
 def _service(found: DirtySet, before: VirtualService | Invalid | None, after: VirtualService | Invalid | None) -> None:
@@ -94,6 +98,8 @@ def _service(found: DirtySet, before: VirtualService | Invalid | None, after: Vi
         for each in (before, after):
             if isinstance(each, VirtualService):
                 keys = selected(world, each)
+                if (sorry := each.sorry_key) is not None and sorry in world.real_servers:
+                    keys.append(sorry)
                 found.real_servers.update(keys)
                 found.nodes |= {node for key in keys if (node := _node_of(world.real_servers[key]))}
 
@@ -116,7 +122,14 @@ def _selection(service: VirtualService | Invalid | None) -> object:
     """Return what of a service decides what its real servers' nodes carry."""
     if not isinstance(service, VirtualService):
         return None
-    return service.meta.uid, service.selector, service.forwarding, service.tunnel, service.overrides
+    return (
+        service.meta.uid,
+        service.selector,
+        service.forwarding,
+        service.tunnel,
+        service.overrides,
+        service.sorry_server,
+    )
 
 
 def _real_server(found: DirtySet, before: RealServer | Invalid | None, after: RealServer | Invalid | None) -> None:
@@ -266,7 +279,7 @@ def _pending(table: TableRecord | None) -> set[TableDestination]:
 
 
 def _destinations(table: TableRecord | None) -> Mapping[str, TableDestination]:
-    return {each.real_server: each for each in table.spec.destinations} if table is not None else {}
+    return {each.real_server: each for each in table.spec.entries} if table is not None else {}
 
 
 def _differs(old: Mapping[str, TableDestination], new: Mapping[str, TableDestination], name: str) -> bool:

@@ -12,6 +12,7 @@ from lvs_dr.core.node import LVSNodeStatus, Problem, Releasing, TableReport, Vir
 from lvs_dr.core.objects import ForwardingMethod, Invalid, Key, VirtualService
 from lvs_dr.core.order import leaving
 from lvs_dr.core.own_tables import own_tables, possible_owners
+from lvs_dr.core.sorry_server import sorry_method
 from lvs_dr.core.virtual_routers import Place, places
 from lvs_dr.core.world import NodeRecord, TableRecord, World
 
@@ -229,9 +230,9 @@ def _reports(found: DirtySet, before: tuple[TableReport, ...], after: tuple[Tabl
         if table is None:
             continue
         if a is None or b is None or (a.generation, a.uid, a.cut) != (b.generation, b.uid, b.cut):
-            found.real_servers.update(Key(key.namespace, each.real_server) for each in table.spec.destinations)
+            found.real_servers.update(Key(key.namespace, each.real_server) for each in table.spec.entries)
             # Backends that carry the VIP, or open a tunnel, which the table does not need may wait for this report.
-            nodes = {each.node for each in table.spec.destinations if carries(each.forwarding)}
+            nodes = {each.node for each in table.spec.entries if carries(each.forwarding)}
             backends = world.index.backends_by_address.get(table.spec.address, set())
             found.nodes |= backends - nodes
             found.nodes |= backends & world.index.tunnel_nodes.get("", set())
@@ -267,6 +268,9 @@ def _caught_up(found: DirtySet, record: NodeRecord) -> None:
 
 def _has(table: TableRecord, service: VirtualService | Invalid, real_server: str) -> bool:
     """Tell whether the table sends to the real server as its service wants it."""
+    if isinstance(service, VirtualService) and service.sorry_key == Key(table.key.namespace, real_server):
+        found = table.spec.sorry_server
+        return found is not None and (found.forwarding, found.tunnel) == sorry_method(service)
     entries = table.spec.destinations
     at = bisect_left(entries, real_server, key=lambda each: each.real_server)
     if at == len(entries) or entries[at].real_server != real_server or not isinstance(service, VirtualService):

@@ -35,6 +35,7 @@ class Index:
     services_by_group: dict[str, set[Key]] = field(default_factory=dict)
     services_by_mark: dict[Mark, set[Key]] = field(default_factory=dict)
     services_by_label: dict[Label, set[Key]] = field(default_factory=dict)  # by one label of their selector
+    services_by_sorry_server: dict[Key, set[Key]] = field(default_factory=dict)  # by the RealServer they name
     real_servers_by_namespace: dict[str, set[Key]] = field(default_factory=dict)
     real_servers_by_label: dict[Label, set[Key]] = field(default_factory=dict)
     real_servers_by_node: dict[str, set[Key]] = field(default_factory=dict)

@@ -90,7 +90,10 @@ def groups(world: World) -> Mapping[str, DirectorGroup]:
 
 
 def selected(world: World, service: VirtualService) -> list[Key]:
-    """Return the RealServers that the service selects, sorted by name (unreadable ones too: they have labels)."""
+    """Return the RealServers that the service selects, sorted by name (unreadable ones too: they have labels).
+
+    Its sorry server is none of them.
+    """
     namespace, selector = service.meta.key.namespace, service.selector
     index = world.index
     if selector.match_labels:
@@ -101,19 +104,20 @@ def selected(world: World, service: VirtualService) -> list[Key]:
         candidates = min(choices, key=len)
     else:
         candidates = index.real_servers_by_namespace.get(namespace, frozenset[Key]())
-    return sorted(key for key in candidates if matches(selector, world.real_servers[key].meta.labels))
+    chosen = (key for key in candidates if matches(selector, world.real_servers[key].meta.labels))
+    return sorted(key for key in chosen if key != service.sorry_key)
 
 
 def selecting(world: World, real_server: RealServer | Invalid) -> list[Key]:
-    """Return the VirtualServices that select the RealServer, sorted by name."""
+    """Return the VirtualServices that select the RealServer, or have it as sorry server, sorted by name."""
     namespace, labels = real_server.meta.key.namespace, real_server.meta.labels
     index = world.index.services_by_label
-    found: list[Key] = []
+    found = set(world.index.services_by_sorry_server.get(real_server.meta.key, ()))
     for label in ((namespace, "", ""), *((namespace, key, value) for key, value in labels)):
         for key in index.get(label, ()):
             service = world.virtual_services[key]
             if isinstance(service, VirtualService) and matches(service.selector, labels):
-                found.append(key)
+                found.add(key)
     return sorted(found)
 
 
@@ -140,6 +144,8 @@ def _service_entries(key: Key, service: VirtualService | Invalid) -> Iterator[En
             else (key.namespace, "", "")
         )
         yield "services_by_label", label
+        if service.sorry_key is not None:
+            yield "services_by_sorry_server", service.sorry_key
 
 
 def _real_server_entries(key: Key, real_server: RealServer | Invalid) -> Iterator[Entry]:
@@ -166,7 +172,7 @@ def _table_entries(key: Key, table: TableRecord) -> Iterator[Entry]:
         yield "tables_by_router", (table.spec.address, table.spec.director_group, table.spec.virtual_router_id)
     if table.spec.firewall_mark:
         yield "tables_by_mark", mark_of(table.spec)
-    for destination in table.spec.destinations:
+    for destination in table.spec.entries:
         yield "tables_by_destination", destination.address
         yield "tables_by_real_server", Key(table.key.namespace, destination.real_server)
         if destination.node:

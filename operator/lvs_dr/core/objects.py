@@ -151,10 +151,30 @@ class Override(Struct, frozen=True):
 
 
 class Quorum(Struct, frozen=True):
-    """Below `minimum` healthy real servers a service is not ready, until `minimum` + `hysteresis` are healthy again."""
+    """Below `minimum` healthy real servers a service is not ready, until `minimum` + `hysteresis` are healthy again.
+
+    The same for the sum of their configured weights.
+    """
 
     minimum: int = 1
     hysteresis: int = 0
+    minimum_weight: int = 0  # 0 = any will do
+    weight_hysteresis: int = 0
+
+
+class SorryServer(Struct, frozen=True):
+    """Where new connections go below the quorum: a RealServer, or a bare address."""
+
+    real_server: str = ""
+    address: str = ""
+    port: int = 0  # with Masquerade; 0 = as the real servers'
+    forwarding: ForwardingMethod | None = None  # None = as the service's
+    tunnel: Tunnel | None = None  # None = as the service's
+
+    @property
+    def name(self) -> str:
+        """What it goes by among destinations."""
+        return self.real_server or self.address
 
 
 class VirtualService(Struct, frozen=True):
@@ -181,6 +201,13 @@ class VirtualService(Struct, frozen=True):
     redirect: TableRedirect | None = None  # exactly with Redirect; compiled as it is
     slow_start: TableSlowStart | None = None  # compiled as it is
     load_feedback: TableLoadFeedback | None = None  # compiled as it is
+    sorry_server: SorryServer | None = None
+
+    @property
+    def sorry_key(self) -> Key | None:
+        """The RealServer that is its sorry server; None without one."""
+        given = self.sorry_server
+        return Key(self.meta.key.namespace, given.real_server) if given is not None and given.real_server else None
 
 
 class RealServer(Struct, frozen=True):

@@ -174,7 +174,7 @@ class Release:
 
 
 def _known(table: TableRecord) -> tuple[TableDestination, ...]:
-    return (*table.spec.destinations, *table.spec.pending)
+    return (*table.spec.entries, *table.spec.pending)
 
 
 def is_of(report: TableReport, table: TableRecord) -> bool:
@@ -193,7 +193,7 @@ def tunnels_needed(world: World, node: str) -> set[BackendTunnel]:
     return {
         end
         for key in world.index.tables_by_tunnel.get(node, ())
-        for each in world.tables[key].spec.destinations
+        for each in world.tables[key].spec.entries
         if each.node == node and (end := tunnel_end(each)) is not None
     }
 
@@ -204,13 +204,11 @@ def leaving(world: World) -> frozenset[str]:
     index = world.index
     for address, nodes in index.backends_by_address.items():
         tables = index.tables_by_address.get(address, ())
-        needed = {
-            each.node for key in tables for each in world.tables[key].spec.destinations if carries(each.forwarding)
-        }
+        needed = {each.node for key in tables for each in world.tables[key].spec.entries if carries(each.forwarding)}
         found |= nodes - needed
     if told := index.tunnel_nodes.get(""):
         tunnelled = set().union(*index.tables_by_tunnel.values())
-        open_ends = {(each.node, tunnel_end(each)) for key in tunnelled for each in world.tables[key].spec.destinations}
+        open_ends = {(each.node, tunnel_end(each)) for key in tunnelled for each in world.tables[key].spec.entries}
         for node in told:
             if any((node, end) not in open_ends for end in world.lvs_nodes[node].spec.backend_tunnels):
                 found.add(node)

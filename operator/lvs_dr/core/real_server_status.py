@@ -82,6 +82,8 @@ def _weights(world: World, key: Key, services: list[Key]) -> tuple[ServiceWeight
 def _part(service: Key, decision: TableDecision | None, key: Key) -> Part | None:
     if decision is None or decision.spec is None:
         return None
+    if decision.sorry is not None and decision.sorry.real_server == key:
+        return Part(service, decision.spec.address, decision.sorry)
     at = bisect_left(decision.members, key, key=lambda member: member.real_server)
     if at == len(decision.members) or decision.members[at].real_server != key:
         return None
@@ -174,6 +176,8 @@ def _healthy(world: World, key: Key, services: list[Key], earlier: tuple[Conditi
     """It is well in every table that has it, as the Active directors see it."""
     tables = [table for service in services if (table := _table_with(world, service, key)) is not None]
     if not tables:
+        if sorry := world.index.services_by_sorry_server.get(key):
+            return unknown(Reason.NOT_CHECKED, f"it is the sorry server of {min(sorry)}, which nobody checks")
         return unknown(Reason.NOT_SELECTED, "no director sends to it")
     actives: dict[tuple[str, str], Active] = {}  # hundreds of tables may be of one VIP
     findings: list[Finding] = []

@@ -93,6 +93,7 @@ class Reason(StrEnum):
     LOAD_UNKNOWN = "LoadUnknown"
     NO_HEALTHY_REAL_SERVER = "NoHealthyRealServer"
     QUORUM_LOST = "QuorumLost"
+    SORRY_SERVER = "SorryServer"
     PANIC = "Panic"
     MAINTENANCE = "Maintenance"
     DRAINING = "Draining"

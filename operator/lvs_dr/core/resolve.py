@@ -100,9 +100,9 @@ def context(world: World, service: VirtualService, address: str, group: str, rec
     )
 
 
-def judge(ctx: Context, key: Key) -> Judged:
-    """Judge one RealServer by itself, without regard to the others of the table."""
-    real_server = ctx.world.real_servers[key]
+def judge(ctx: Context, key: Key, given: RealServer | None = None) -> Judged:
+    """Judge one RealServer by itself, without regard to the others of the table; `given`: one that is no object."""
+    real_server = given or ctx.world.real_servers[key]
     if isinstance(real_server, Invalid):
         # It stays as it was when it could still be read.
         known = ctx.known.get(key.name)

@@ -8,6 +8,7 @@ from lvs_dr.core.decisions import Member, Verdict
 from lvs_dr.core.objects import Key, RealServer
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.resolve import Context, judge
+from lvs_dr.core.sorry_server import judge_sorry_server
 from lvs_dr.core.table import MAXIMUM_DESTINATIONS, TableDestination
 
 
@@ -18,6 +19,8 @@ class Roll(NamedTuple):
     destinations: tuple[TableDestination, ...]
     pending: tuple[TableDestination, ...]
     unreported: str  # a node whose live agent has not reported yet; "" = none
+    sorry: Member | None = None  # what to say of the sorry server; None = none is wished
+    sorry_server: TableDestination | None = None  # where it can be sent to
 
 
 def members(ctx: Context, keys: list[Key]) -> Roll:
@@ -42,8 +45,14 @@ def members(ctx: Context, keys: list[Key]) -> Roll:
         found, destinations = _cut(ctx, found, destinations)
     later = {each.address: each for each in reversed(waiting) if each.address not in owners}
     room = MAXIMUM_DESTINATIONS - len(destinations)
+    sorry = judge_sorry_server(ctx)
     return Roll(
-        tuple(found), tuple(destinations.values()), tuple(reversed(later.values()))[:room], _unreported(ctx, keys)
+        tuple(found),
+        tuple(destinations.values()),
+        tuple(reversed(later.values()))[:room],
+        _unreported(ctx, keys),
+        sorry.member if sorry is not None else None,
+        sorry.destination if sorry is not None else None,
     )
 
 

@@ -1,16 +1,18 @@
 """Conditions that a VirtualService has only where they say something: marks, weights, overrides, other writers."""
 
+from collections.abc import Mapping
+
 from lvs_dr.core.conditions import Finding, reason_of, unknown, well, wrong
 from lvs_dr.core.decisions import TableDecision
 from lvs_dr.core.directors import listed
-from lvs_dr.core.objects import Invalid, VirtualService
+from lvs_dr.core.objects import Invalid, Key, RealServer, VirtualService
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.redirect import harms
 from lvs_dr.core.redirect_spec import ADDRESS, TableRedirect
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.views import Views
 from lvs_dr.core.weights import ignored
-from lvs_dr.core.world import TableRecord
+from lvs_dr.core.world import TableRecord, World
 
 
 def aspects(
@@ -31,6 +33,8 @@ def aspects(
         found.append(("OverridesApplied", wrong(Reason.NOT_SELECTED, text)))
     if table.spec.redirect is not None and (harmful := _harms(table.spec, table.spec.redirect)):
         found.append(("RedirectSafe", wrong(Reason.HARMFUL_REDIRECT, "; ".join(harmful))))
+    if decision.sorry is not None:
+        found.append(("SorryServerPrepared", _sorry_server(decision, table)))
     if (disturbed := _disturbed(table, seen)) is not None:
         found.append(("Undisturbed", disturbed))
     return tuple(found)
@@ -110,6 +114,33 @@ def _how_to_mark(table: TableRecord) -> str:
         f"no packet with firewall mark {mark} has arrived: mark them on the directors, for example "
         f"{tool} -t mangle -A PREROUTING -d {address} -p tcp --dport PORT -j MARK --set-mark {mark}"
     )
+
+
+def _sorry_server(decision: TableDecision, table: TableRecord) -> Finding:
+    """The sorry server can take over any moment."""
+    member = decision.sorry
+    verdict, name = (member.verdict, member.real_server.name) if member is not None else (None, "")
+    if verdict is not None and not verdict.ok:
+        return wrong(verdict.reason, verdict.message)
+    if table.spec.sorry_server is None or table.spec.sorry_server.real_server != name:
+        text = verdict.message if verdict is not None and verdict.message else f"{name} is about to be prepared"
+        return wrong(verdict.reason if verdict is not None else Reason.WAITING_FOR_BACKEND, text)
+    return well(Reason.CONFIGURED, f"{name} takes new connections when too few real servers are healthy")
+
+
+def configured_weights(world: World, service: VirtualService | Invalid, table: TableRecord) -> Mapping[str, int]:
+    """Return the weights of a table's destinations that are to serve, as users wrote them, by RealServer."""
+    overrides = (
+        {each.real_server: each.weight for each in service.overrides} if isinstance(service, VirtualService) else {}
+    )
+    found: dict[str, int] = {}
+    for each in table.spec.destinations:
+        known = world.real_servers.get(Key(table.key.namespace, each.real_server))
+        if each.weight > 0:
+            weight = overrides.get(each.real_server)
+            own = known.weight if isinstance(known, RealServer) else each.weight
+            found[each.real_server] = own if weight is None else weight
+    return found
 
 
 def _unused_overrides(service: VirtualService, decision: TableDecision) -> list[str]:

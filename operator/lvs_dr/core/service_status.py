@@ -14,7 +14,7 @@ from lvs_dr.core.own_tables import strays
 from lvs_dr.core.quorum import need
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.resolve import entered
-from lvs_dr.core.service_aspects import aspects
+from lvs_dr.core.service_aspects import aspects, configured_weights
 from lvs_dr.core.status import RealServerCount, VirtualServiceStatus
 from lvs_dr.core.views import View, Views
 from lvs_dr.core.world import TableRecord, World
@@ -269,7 +269,10 @@ def _balance(subject: Subject, active: View) -> Finding:
         text = f"spec.realServers.selector matches no RealServer in namespace {namespace}"
         return wrong(Reason.NO_REAL_SERVER, text)
     if not subject.table.spec.destinations:
-        return wrong(Reason.NO_REAL_SERVER, f"none of {total} real servers can be used: {ailing}")
+        text = f"none of {total} real servers can be used: {ailing}"
+        if active.sorry:
+            return wrong(Reason.SORRY_SERVER, f"{text}; director {active.director}: {active.sorry}")
+        return wrong(Reason.NO_REAL_SERVER, text)
     checked = "healthy" if subject.table.spec.health_check is not None else "in service (not checked)"
     text = f"{healthy} of {total} real servers {checked}"
     if ailing:
@@ -278,13 +281,38 @@ def _balance(subject: Subject, active: View) -> Finding:
         text += f"; unsure of {unsure}"
     if active.panic:
         text += f"; director {active.director}: {active.panic}"
+    return _by_quorum(subject, active, text)
+
+
+def _by_quorum(subject: Subject, active: View, text: str) -> Finding:
+    healthy = subject.healthy
     quorum = subject.service.quorum if isinstance(subject.service, VirtualService) else Quorum()
-    needed = need(quorum, total, subject.previous)
+    weights = sorted(configured_weights(subject.world, subject.service, subject.table).values())
+    needed = need(quorum, subject.total, subject.previous, sum(weights))
+    short = healthy < needed.servers
+    if short:
+        text += f"; {needed.text}" if healthy or active.sorry else ""
+    if needed.weight:
+        found = _healthy_weight(subject, active, weights)
+        if found < needed.weight:
+            short = True
+            text += f"; they weigh {found} of {sum(weights)}, {needed.weight_text}"
+    if active.sorry:
+        return wrong(Reason.SORRY_SERVER, f"{text}; director {active.director}: {active.sorry}")
     if healthy == 0:
         return wrong(Reason.NO_HEALTHY_REAL_SERVER, text)
-    if healthy < needed.servers:
-        return wrong(Reason.QUORUM_LOST, f"{text}; {needed.text}")
+    if short:
+        return wrong(Reason.QUORUM_LOST, text)
     return well(Reason.PANIC if active.panic else Reason.SERVING, text + _dissent(subject, healthy))
+
+
+def _healthy_weight(subject: Subject, active: View, weights: list[int]) -> int:
+    """Return what the healthy ones weigh; where the report does not tell which they are, at least."""
+    names = views.healthy_names(subject.table, active)
+    if names is None:
+        return sum(weights[: subject.healthy])
+    known = configured_weights(subject.world, subject.service, subject.table)
+    return sum(known.get(name, 0) for name in names)
 
 
 def _ailing(subject: Subject, active: View) -> str:

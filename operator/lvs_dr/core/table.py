@@ -27,6 +27,7 @@ FEATURE_FORWARDING = "forwarding-methods"  # destinations name a forwarding meth
 FEATURE_FIREWALL_MARK = "firewall-mark"
 FEATURE_ANY_PORT = "any-port"
 FEATURE_SERVICE_OPTIONS = "service-options"  # flags, persistence, one-packet, limits, target ports, check ports
+FEATURE_SORRY_SERVER = "sorry-server"
 FEATURE_PANIC = "panic-threshold"
 FEATURE_CHECK_SECRETS = "check-secrets"  # a health check names a Secret
 FEATURE_REDIRECT = "redirect"
@@ -101,6 +102,21 @@ class TableDestination(Struct, frozen=True, rename="camel", omit_defaults=True):
         return self.check_address or self.address
 
 
+class TableQuorum(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """When the sorry server takes over, and when it gives way. Weights are those of the destinations."""
+
+    minimum: Annotated[int, Meta(ge=1, le=1024, description="With fewer healthy destinations it takes over.")] = 1
+    back: Annotated[
+        int, Meta(ge=1, le=2048, description="With so many, or all that there are, it gives way; absent: 1.")
+    ] = 1
+    minimum_weight: Annotated[
+        int, Meta(ge=0, le=67108864, description="With a smaller sum of healthy weights it takes over; 0: any will do.")
+    ] = 0
+    back_weight: Annotated[
+        int, Meta(ge=0, le=134217728, description="With this sum, or all that there is, it gives way.")
+    ] = 0
+
+
 class DirectorTableSpec(Struct, frozen=True, rename="camel", omit_defaults=True):
     """What every director of the group must serve for one VirtualService."""
 
@@ -159,6 +175,14 @@ class DirectorTableSpec(Struct, frozen=True, rename="camel", omit_defaults=True)
     load_feedback: Annotated[
         TableLoadFeedback | None, Meta(description="Weights follow the load; absent: they do not.")
     ] = None
+    sorry_server: Annotated[
+        TableDestination | None,
+        Meta(description="Takes the place of the destinations below the quorum; absent: none is there, or ready."),
+    ] = None
+    sorry_port: Annotated[
+        int, Meta(ge=0, le=65535, description="Its port (Masquerade only); 0: the same as the real servers'.")
+    ] = 0
+    quorum: Annotated[TableQuorum | None, Meta(description="When the sorry server serves.")] = None
     virtual_router_id: Annotated[
         int,
         Meta(
@@ -181,3 +205,8 @@ class DirectorTableSpec(Struct, frozen=True, rename="camel", omit_defaults=True)
             description="Features an agent must know, or else keep its last good state and say Unsupported.",
         ),
     ] = ()
+
+    @property
+    def entries(self) -> tuple[TableDestination, ...]:
+        """All that directors may send to: the destinations and the sorry server."""
+        return self.destinations if self.sorry_server is None else (*self.destinations, self.sorry_server)

@@ -7,7 +7,7 @@ others ask for is the same objects as before.
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import repeat
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -16,8 +16,9 @@ from lvs_dr.core.health import CheckKey, Health, HealthView
 from lvs_dr.core.ipvs_table import Served, destination_config, served, service_config
 from lvs_dr.core.kernel import DestinationConfig, ServiceConfig, ServiceKey
 from lvs_dr.core.ledger import ServiceNote
-from lvs_dr.core.objects import OnFailure
+from lvs_dr.core.objects import ForwardingMethod, OnFailure
 from lvs_dr.core.panic import panics
+from lvs_dr.core.quorum import is_short
 from lvs_dr.core.table import DirectorTableSpec, TableDestination
 from lvs_dr.core.weight_factors import FactorView, TableFactors
 
@@ -26,7 +27,8 @@ class TableEntries(Struct, frozen=True):
     """What one table asks for: the fields of `Desired`, by service.
 
     `checked`: addresses whose health counts. `mixed`: some real servers are of the other address family than the VIP.
-    `panic`: services in which failed real servers get connections all the same (`core.panic`).
+    `panic`: services in which failed real servers get connections all the same (`core.panic`). `sorry`: services in
+    which the sorry server has taken their place (`core.quorum`).
     """
 
     services: dict[ServiceKey, ServiceConfig]
@@ -38,6 +40,7 @@ class TableEntries(Struct, frozen=True):
     checked: frozenset[str]
     mixed: bool = False
     panic: frozenset[ServiceKey] = frozenset()
+    sorry: frozenset[ServiceKey] = frozenset()
 
 
 def table_entries(
@@ -46,9 +49,12 @@ def table_entries(
     health: HealthView,
     panic: AbstractSet[ServiceKey] = frozenset(),
     factors: TableFactors | None = None,
+    *,
+    sorry: AbstractSet[ServiceKey] = frozenset(),
 ) -> TableEntries:
-    """Return what a table asks for with the given ones of its services; `panic`: of those that panic already.
+    """Return what a table asks for with the given ones of its services.
 
+    `panic`: of those that panic already. `sorry`: of those whose sorry server serves already.
     `factors`: what becomes of the configured weights, where they change by themselves.
     """
     services = tuple(services)
@@ -56,10 +62,11 @@ def table_entries(
     keys = [one.service for one in services]
     check = table.health_check
     checked = (entry.checked_at for entry in (*table.destinations, *table.pending)) if check is not None else ()
-    mixed = any((":" in entry.address) != (":" in table.address) for entry in (*table.destinations, *table.pending))
+    mixed = any((":" in entry.address) != (":" in table.address) for entry in (*table.entries, *table.pending))
     wanted, notes = dict.fromkeys(keys, config), dict.fromkeys(keys, note)
     panicking = frozenset(one.service for one in services if _panics(table, one, health, panic))
-    found = TableEntries(wanted, {}, notes, {}, {}, {}, frozenset(checked), mixed, panicking)
+    short = frozenset(one.service for one in services if _is_short(table, one, health, sorry))
+    found = TableEntries(wanted, {}, notes, {}, {}, {}, frozenset(checked), mixed, panicking, short)
     configs = [destination_config(entry) for entry in table.destinations]
     pending = [destination_config(entry) for entry in table.pending]
     for one in services:
@@ -72,6 +79,9 @@ def table_entries(
             group.wanted.update(entering.wanted)
             group.failed.extend(entering.failed)
             uncertain = awaited.union(entering.wanted)
+        if one.service in short:
+            place = _stand_in(table, one, group)
+            awaited, uncertain = awaited - {place}, uncertain - {place}
         for of_all, of_this in (
             (found.uncertain, uncertain),
             (found.awaited, awaited),
@@ -84,6 +94,9 @@ def table_entries(
             found.destinations[one.service] = wanted_here
     return found
 
+
+_BLIND: Final = frozenset({"sh", "dh"})
+"""Schedulers that choose real servers of weight 0 all the same (ip_vs_sh.c, ip_vs_dh.c)."""
 
 _Asked = tuple[Place, DestinationConfig, str]
 """A destination, how it is set, and the address that is checked."""
@@ -110,6 +123,44 @@ def _panics(table: DirectorTableSpec, one: Served, health: HealthView, panic: Ab
     serving = (entry.checked_at for entry in table.destinations if entry.weight > 0)
     verdicts = [health.get(CheckKey(address, port, check), Health.UNKNOWN) for address in serving]
     return panics(threshold, verdicts, already=one.service in panic)
+
+
+def _verdicts(table: DirectorTableSpec, one: Served, health: HealthView) -> list[tuple[int, Health]]:
+    """Return weight and health of those that are to serve; what is not checked counts as healthy."""
+    check, serving = table.health_check, [entry for entry in table.destinations if entry.weight > 0]
+    if check is None or one.check_port is None:
+        return [(entry.weight, Health.UP) for entry in serving]
+    port = one.check_port
+    return [(entry.weight, health.get(CheckKey(entry.checked_at, port, check), Health.UNKNOWN)) for entry in serving]
+
+
+def _is_short(table: DirectorTableSpec, one: Served, health: HealthView, sorry: AbstractSet[ServiceKey]) -> bool:
+    """Tell whether the sorry server is to serve."""
+    if table.sorry_server is None or table.quorum is None:
+        return False
+    return is_short(table.quorum, _verdicts(table, one, health), already=one.service in sorry)
+
+
+def _stand_in(table: DirectorTableSpec, one: Served, group: "_Group") -> Place | None:
+    """Put the sorry server in the place of all others: they keep the connections that they have, and get no new ones.
+
+    sh and dh send clients to a real server of weight 0, too, where they are turned away: there the others leave, as
+    they do when they are taken out of the service (`core.leaving`). Returns where the sorry server is.
+    """
+    entry = table.sorry_server
+    if entry is None:
+        return None
+    if table.scheduler in _BLIND:
+        group.wanted.clear()
+    else:
+        group.wanted.update({place: config._replace(weight=0) for place, config in group.wanted.items()})
+    rewrites = entry.forwarding is ForwardingMethod.MASQUERADE
+    port = (table.sorry_port or one.target_port) if rewrites else one.service.port
+    place = (entry.address, port)
+    group.wanted[place] = destination_config(entry)
+    if place in group.failed:
+        group.failed.remove(place)
+    return place
 
 
 def _group(
@@ -142,6 +193,7 @@ class EntriesMemory:
         self._known: dict[str, tuple[DirectorTableSpec, tuple[Served, ...], TableEntries]] = {}
         self._panic: dict[str, frozenset[ServiceKey]] = {}  # outlives a change of health or of the table
         self._factors: FactorView = {}
+        self._sorry: dict[str, frozenset[ServiceKey]] = {}  # likewise
 
     def follow(self, tables: Mapping[str, DirectorTableSpec], health: HealthView, factors: FactorView) -> None:
         """Forget tables that are gone, and those whose health or factors are not what they were."""
@@ -152,6 +204,8 @@ class EntriesMemory:
             self._factors = factors
         if self._panic:
             self._panic = {name: panic for name, panic in self._panic.items() if name in tables}
+        if self._sorry:
+            self._sorry = {name: sorry for name, sorry in self._sorry.items() if name in tables}
         if len(self._known) > len(tables):
             self._known = {name: one for name, one in self._known.items() if name in tables}
         if health is self._health:
@@ -169,13 +223,14 @@ class EntriesMemory:
         known = self._known.get(name)
         if known is None or known[0] is not table:
             services = served(table)
-            panic = self._panic.get(name, frozenset())
-            entries = table_entries(table, services, self._health, panic, self._factors.get(name))
+            panic, sorry = self._panic.get(name, frozenset()), self._sorry.get(name, frozenset())
+            entries = table_entries(table, services, self._health, panic, self._factors.get(name), sorry=sorry)
             known = self._known[name] = table, services, entries
-            if entries.panic:
-                self._panic[name] = entries.panic
-            else:
-                self._panic.pop(name, None)
+            for kept, now in ((self._panic, entries.panic), (self._sorry, entries.sorry)):
+                if now:
+                    kept[name] = now
+                else:
+                    kept.pop(name, None)
         return known[1], known[2]
 
 

@@ -14,6 +14,7 @@ from lvs_dr.core.table import (
     FEATURE_PANIC,
     FEATURE_REDIRECT,
     FEATURE_SERVICE_OPTIONS,
+    FEATURE_SORRY_SERVER,
     DirectorTableSpec,
     TablePersistence,
     TablePort,
@@ -48,6 +49,8 @@ def table_spec(service: VirtualService, roll: Roll) -> DirectorTableSpec:
         redirect=service.redirect,
         slow_start=service.slow_start,
         load_feedback=service.load_feedback,
+        sorry_server=roll.sorry_server,
+        sorry_port=service.sorry_server.port if service.sorry_server is not None else 0,
         paused=service.meta.paused,
     )
 
@@ -114,6 +117,7 @@ def required(table: DirectorTableSpec) -> tuple[str, ...]:
     needed = (
         (FEATURE_FORWARDING, any(each.forwarding is not ForwardingMethod.DIRECT_ROUTING for each in entries)),
         (FEATURE_FIREWALL_MARK, table.firewall_mark),
+        (FEATURE_SORRY_SERVER, table.sorry_server),
         (FEATURE_PANIC, table.panic_threshold_percent),
         (FEATURE_REDIRECT, table.redirect is not None),
         (FEATURE_CHANGING_WEIGHTS, table.slow_start is not None or table.load_feedback is not None),

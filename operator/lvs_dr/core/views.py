@@ -19,6 +19,7 @@ INFORMATIVE = frozenset(
         Reason.NOT_CHECKED,
         Reason.MARK_NOT_SEEN,
         Reason.PANIC,
+        Reason.SORRY_SERVER,
         Reason.LOAD_UNKNOWN,
     }
 )
@@ -61,6 +62,12 @@ class View(NamedTuple):
         found = self.report.exceptions if self.report else ()
         return next((each.message for each in found if each.reason == Reason.PANIC), "")
 
+    @property
+    def sorry(self) -> str:
+        """What it says about the sorry server that serves; "" when it does not."""
+        found = self.report.exceptions if self.report else ()
+        return next((each.message for each in found if each.reason == Reason.SORRY_SERVER), "")
+
 
 class Views(NamedTuple):
     """All directors of a table's group."""
@@ -101,12 +108,19 @@ def healthy(table: TableRecord, seen: View | None) -> int:
     """Return how many destinations are healthy and in service by one director's view."""
     if seen is None or seen.report is None:
         return 0
-    destinations = table.spec.destinations
-    if seen.current and not seen.report.cut:
-        unwell = seen.unwell
-        return sum(
-            1
-            for each in destinations
-            if each.weight > 0 and ((found := unwell.get(each.real_server)) is None or found.serves)
-        )
-    return min(seen.report.healthy, sum(1 for each in destinations if each.weight > 0))
+    names = healthy_names(table, seen)
+    if names is not None:
+        return len(names)
+    return min(seen.report.healthy, sum(1 for each in table.spec.destinations if each.weight > 0))
+
+
+def healthy_names(table: TableRecord, seen: View) -> list[str] | None:
+    """Return which destinations are healthy and in service; None where the report does not tell."""
+    if seen.report is None or not seen.current or seen.report.cut:
+        return None
+    unwell = seen.unwell
+    return [
+        each.real_server
+        for each in table.spec.destinations
+        if each.weight > 0 and ((found := unwell.get(each.real_server)) is None or found.serves)
+    ]

@@ -25,12 +25,15 @@ def as_scheduled(scheduler: str, destinations: Sequence[TableDestination]) -> tu
     sh is given the smallest weights of the same proportion: with 100 each, the slots would end with the third real
     server, and the fourth would get nothing.
     """
-    if scheduler != SH:
-        return tuple(destinations)
-    common = gcd(*(each.weight for each in destinations))
-    if common <= 1:
+    common = divisor(scheduler, destinations)
+    if common == 1:
         return tuple(destinations)
     return tuple(replace(each, weight=each.weight // common) for each in destinations)
+
+
+def divisor(scheduler: str, destinations: Sequence[TableDestination]) -> int:
+    """Return what `as_scheduled` divides all weights by."""
+    return max(1, gcd(*(each.weight for each in destinations))) if scheduler == SH else 1
 
 
 def ignored(table: DirectorTableSpec) -> str:

@@ -17,10 +17,12 @@ from lvs_dr.api.models import (
     health_check,
     load,
     ports,
+    quorum,
     real_server,
     redirect,
     rules,
     selector,
+    sorry_server,
     vrrp,
 )
 from lvs_dr.api.models.fields import BAD_HOSTNAME, BAD_NAME
@@ -326,7 +328,7 @@ CHOICES = [
     _service("unknown-scheduler", _unsupported("spec.scheduler", "wwrr", SCHEDULERS), scheduler="wwrr"),
     _service("unknown-on-failure", _unsupported("spec.onFailure", "Delete", ["Remove", "Quiesce"]), onFailure="Delete"),
     _misspelt("misspelt-field", "spec.shceduler", shceduler="rr"),
-    _misspelt("field-of-later", "spec.sorryServer", sorryServer={"address": "192.0.2.9"}),
+    _misspelt("field-of-later", "spec.mirrorTo", mirrorTo={"address": "192.0.2.9"}),
     _service(
         "bad-group-name", f'spec.directorGroup: {INVALID}"Edge!": {BAD_NAME}', parsed=False, directorGroup="Edge!"
     ),
@@ -473,6 +475,21 @@ SCHEDULING = [
         "panic-unchecked",
         f"spec.panicThresholdPercent: {INVALID}{combinations.PANIC_UNCHECKED}",
         panicThresholdPercent=50,
+    ),
+    _service(
+        "two-sorry-servers",
+        f'spec.sorryServer: {INVALID}"object": {sorry_server.ONE_SORRY_SERVER}',
+        sorryServer={"realServer": "sorry", "address": "192.0.2.9"},
+    ),
+    _service(
+        "sorry-port",
+        f"spec.sorryServer.port: {INVALID}8081: {combinations.SORRY_PORT}",
+        sorryServer={"address": "192.0.2.9", "port": 8081},
+    ),
+    _service(
+        "weight-hysteresis-alone",
+        f'spec.quorum: {INVALID}"object": {quorum.WEIGHTS_TOGETHER}',
+        quorum={"weightHysteresis": 5},
     ),
     _service(
         "quorum-of-none",

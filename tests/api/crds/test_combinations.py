@@ -72,6 +72,12 @@ def a_spec(dice: random.Random) -> dict[str, Any]:
             schedulerFlags=[["sh-port"], ["mh-port"], ["sh-port", "sh-fallback"]],
             persistence=[{}, {"prefixLength": 24}, {"prefixLength": 64}, {"engine": "sip"}],
             healthCheck=CHECKS,
+            sorryServer=[
+                {"realServer": "sorry"} | maybe(dice, port=[80], forwardingMethod=methods, tunnel=[a_tunnel(dice)]),
+                {"address": "192.0.2.9"},
+                {},
+            ],
+            panicThresholdPercent=[50],
         )
     )
 

@@ -109,6 +109,26 @@ async def test_a_panic_reaches_the_kernel_and_the_report(bench: Bench) -> None:
         assert "exceptions" not in told["tables"][0]
 
 
+async def test_the_sorry_server_reaches_the_kernel_and_the_report(bench: Bench) -> None:
+    """All real servers fail: clients get the page that says so, and the report says that they do."""
+    async with bench.running():
+        await bench.node(DIRECTOR)
+        check = {"tcp": {}, "intervalSeconds": 1, "timeoutSeconds": 1, "rise": 1, "fall": 1}
+        sorry = {"realServer": "sorry", "address": "192.0.2.99", "weight": 1}
+        await bench.table(healthCheck=check, sorryServer=sorry, quorum={"minimum": 1}, requires=["sorry-server"])
+        await bench.until(lambda: len(bench.destinations()) == 2)
+        bench.down |= {("192.0.2.11", 80), (RIP, 80)}
+        told = await bench.api.status_where(lambda status: status["tables"][0].get("healthy", 0) == 0)
+        reasons = [each["reason"] for each in told["tables"][0]["exceptions"]]
+        assert reasons == ["SorryServer", "CheckFailed", "CheckFailed"]
+        assert "sorry server sorry (192.0.2.99)" in told["tables"][0]["exceptions"][0]["message"]
+        assert bench.destinations() == {"192.0.2.99": 1}
+        bench.down.clear()
+        told = await bench.api.status_where(lambda status: status["tables"][0].get("healthy", 0) == 2)
+        assert "exceptions" not in told["tables"][0]
+        await bench.until(lambda: bench.destinations() == {"192.0.2.11": 100, RIP: 100})
+
+
 async def test_a_drain_from_the_table_to_the_report(bench: Bench) -> None:
     """The whole agent: weight 0, the count, and the end of the last connection, which no event tells."""
     one, two = TABLE["destinations"]

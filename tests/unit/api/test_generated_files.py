@@ -163,6 +163,7 @@ def test_exactly_the_fields_of_this_version() -> None:
     load |= {"deadBandPercent", "minimumPercent", "maximumPercent", "intervalSeconds"}
     service |= {"slowStart", "slowStart.seconds", "slowStart.floorPercent", "loadFeedback"}
     service |= {f"loadFeedback.{name}" for name in load}
+    service |= {"quorum.minimumWeight", "quorum.weightHysteresis", "sorryServer"}
     service |= {"persistence", "onePacket", "forwardingMethod", "tunnel", "quiesceSeconds"}
     redirect = {"redirect", "redirect.methods[]", "redirect.tls.secretName"}
     redirect |= {f"redirect.{name}" for name in REDIRECT}
@@ -170,6 +171,9 @@ def test_exactly_the_fields_of_this_version() -> None:
     service |= redirect
     service |= {f"persistence.{name}" for name in ("timeoutSeconds", "prefixLength", "engine")}
     tunnel = {f"tunnel.{name}" for name in ("type", "port", "checksum")}
+    service |= {
+        f"sorryServer.{name}" for name in ("realServer", "address", "port", "forwardingMethod", "tunnel", *tunnel)
+    }
     limits = {"connectionLimits", "connectionLimits.upper", "connectionLimits.lower"}
     drain = {"drain", "drain.timeoutSeconds"}
     override = {"name", "weight", "forwardingMethod", "tunnel", *tunnel, *limits}

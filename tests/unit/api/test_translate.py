@@ -48,6 +48,7 @@ from lvs_dr.core.objects import (
     RealServerState,
     Requirement,
     Selector,
+    SorryServer,
     SyncMode,
     SyncSettings,
     Tunnel,
@@ -124,7 +125,7 @@ def test_everything_of_ipvs_arrives() -> None:
         onePacket=True,
         forwardingMethod="Masquerade",
         quiesceSeconds=0,
-        quorum={"minimumHealthy": 3, "hysteresis": 2},
+        quorum={"minimumHealthy": 3, "hysteresis": 2, "minimumWeight": 250, "weightHysteresis": 50},
         panicThresholdPercent=40,
         realServers={
             "selector": {"matchLabels": {"a": "1"}},
@@ -139,7 +140,7 @@ def test_everything_of_ipvs_arrives() -> None:
     assert parsed.scheduler_flags == ("sh-fallback", "sh-port")
     assert parsed.persistence == Persistence(300, 24, "sip")
     assert (parsed.one_packet, parsed.quiesce_seconds, parsed.forwarding) == (True, 0, ForwardingMethod.MASQUERADE)
-    assert (parsed.quorum, parsed.panic_threshold_percent) == (Quorum(3, 2), 40)
+    assert (parsed.quorum, parsed.panic_threshold_percent) == (Quorum(3, 2, 250, 50), 40)
     assert parsed.overrides == (
         Override("a", weight=0, forwarding=ForwardingMethod.MASQUERADE),
         Override("b", limits=ConnectionLimits(9)),
@@ -412,8 +413,8 @@ def test_compiled_objects_read_back_as_they_were_written() -> None:
 
 def test_fields_of_a_newer_version_are_ignored() -> None:
     """An older controller beside newer objects goes on with what it knows."""
-    assert service(sorryServer="192.0.2.99") == service()
-    record = translate.table_record(body(translate.spec_body(TABLE) | {"sorryServer": "192.0.2.9"}))
+    assert service(someLaterField="192.0.2.99") == service()
+    record = translate.table_record(body(translate.spec_body(TABLE) | {"someLaterField": "192.0.2.9"}))
     assert record is not None
     assert (record.spec, record.owner_uid) == (TABLE, "")
 
@@ -493,6 +494,9 @@ def test_recipes_for_health_checks_parse() -> None:
     recipes = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
     assert len(recipes) >= 8
     for recipe in recipes:
+        if list(recipe) == ["sorryServer"]:
+            assert service(**recipe).sorry_server is not None
+            continue
         assert list(recipe) == ["healthCheck"]
         protocol = "UDP" if "udp" in recipe["healthCheck"] else "TCP"
         assert service(ports=[{"port": 123, "protocol": protocol}], **recipe).health_check is not None
@@ -552,3 +556,14 @@ def test_a_udp_check_and_a_check_address() -> None:
     server = translate.real_server(body(spec={"nodeName": "a", "checkAddress": "198.51.100.9"}))
     assert isinstance(server, RealServer)
     assert server.check_address == "198.51.100.9"
+
+
+def test_the_sorry_server_arrives() -> None:
+    """It would be sent to by another method, or not at all."""
+    assert service().sorry_server is None
+    found = service(sorryServer={"realServer": "sorry"})
+    assert found.sorry_server == SorryServer("sorry")
+    assert found.sorry_key == Key("shop", "sorry")
+    bare = service(sorryServer={"address": "192.0.2.9", "port": 8081, "forwardingMethod": "Masquerade"})
+    assert bare.sorry_server == SorryServer("", "192.0.2.9", 8081, ForwardingMethod.MASQUERADE)
+    assert bare.sorry_key is None

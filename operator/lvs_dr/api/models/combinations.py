@@ -78,9 +78,19 @@ WEIGHTS_OF_REDIRECT = (
 CONNECTIONS_WITHOUT_TCP = (
     "loadFeedback by Connections counts TCP connections, and no port here is TCP: take another source"
 )
+SORRY_PORT = "sorryServer.port needs forwardingMethod Masquerade, there or in spec: set it, or leave port out"
+SORRY_TUNNEL = "sorryServer.tunnel needs forwardingMethod Tunnel, there or in spec: set it, or leave tunnel out"
+SORRY_REDIRECT = "sorryServer is for packets, which forwardingMethod Redirect does without: leave one of the two out"
+SORRY_PANIC = (
+    "panicThresholdPercent sends to failed real servers where sorryServer sends to none of them: leave one of the two"
+    " out"
+)
 
 _TCP_KINDS = ("tcp", "http", "https", "grpc")
 _PORT_KINDS = (*_TCP_KINDS, "dns", "udp")
+
+
+_SORRY = "(has(self.sorryServer.forwardingMethod) ? self.sorryServer.forwardingMethod : self.forwardingMethod)"
 
 
 def _portless(kinds: Sequence[str]) -> str:
@@ -155,6 +165,11 @@ def _override_tunnels_fit(spec: "VirtualServiceSpec") -> bool:
     )
 
 
+def _sorry_method(spec: "VirtualServiceSpec") -> ForwardingMethod:
+    sorry = spec.sorry_server
+    return sorry.forwarding_method if sorry is not None and sorry.forwarding_method else spec.forwarding_method
+
+
 class Combination(NamedTuple):
     """One rule about several fields, for both who check it."""
 
@@ -213,9 +228,10 @@ _TABLE = (
     ),
     Combination(
         "!has(self.tunnel) || self.forwardingMethod == 'Tunnel'"
-        f" || ({_OVERRIDES}.exists(o, has(o.forwardingMethod) && o.forwardingMethod == 'Tunnel'))",
+        f" || ({_OVERRIDES}.exists(o, has(o.forwardingMethod) && o.forwardingMethod == 'Tunnel'))"
+        f" || (has(self.sorryServer) && {_SORRY} == 'Tunnel')",
         TUNNEL_ALONE,
-        lambda spec: spec.tunnel is None or ForwardingMethod.TUNNEL in _methods(spec),
+        lambda spec: spec.tunnel is None or ForwardingMethod.TUNNEL in {*_methods(spec), _sorry_method(spec)},
         ".tunnel",
     ),
     Combination(
@@ -304,6 +320,40 @@ _TABLE = (
             or any(port.effective_protocol is Protocol.TCP for port in spec.ports)
         ),
         ".loadFeedback",
+    ),
+    Combination(
+        f"!has(self.sorryServer) || !has(self.sorryServer.port) || {_SORRY} == 'Masquerade'",
+        SORRY_PORT,
+        lambda spec: (
+            spec.sorry_server is None
+            or spec.sorry_server.port is None
+            or _sorry_method(spec) is ForwardingMethod.MASQUERADE
+        ),
+        ".sorryServer.port",
+    ),
+    Combination(
+        f"!has(self.sorryServer) || !has(self.sorryServer.tunnel) || {_SORRY} == 'Tunnel'",
+        SORRY_TUNNEL,
+        lambda spec: (
+            spec.sorry_server is None
+            or spec.sorry_server.tunnel is None
+            or _sorry_method(spec) is ForwardingMethod.TUNNEL
+        ),
+        ".sorryServer.tunnel",
+    ),
+    Combination(
+        f"!has(self.sorryServer) || !({_REDIRECTS} || {_SORRY} == 'Redirect')",
+        SORRY_REDIRECT,
+        lambda spec: (
+            spec.sorry_server is None or ForwardingMethod.REDIRECT not in (spec.forwarding_method, _sorry_method(spec))
+        ),
+        ".sorryServer",
+    ),
+    Combination(
+        "!has(self.sorryServer) || !has(self.panicThresholdPercent)",
+        SORRY_PANIC,
+        lambda spec: spec.sorry_server is None or spec.panic_threshold_percent is None,
+        ".sorryServer",
     ),
 )
 

@@ -15,6 +15,7 @@ from lvs_dr.api.models.redirect import Redirect
 from lvs_dr.api.models.rules import ApiModel, validated
 from lvs_dr.api.models.scheduling import DEFAULT_SCHEDULER, Persistence, SchedulerField, SchedulerFlags
 from lvs_dr.api.models.selector import NonEmptyLabelSelector
+from lvs_dr.api.models.sorry_server import SorryServer
 from lvs_dr.core.objects import ForwardingMethod, OnFailure, Protocol
 
 KIND_DESCRIPTION = (
@@ -169,6 +170,15 @@ class VirtualServiceSpec(ApiModel):
     quorum: Annotated[
         Quorum | None,
         Field(description="How many real servers must be healthy for Ready to be True. Default: {minimumHealthy: 1}."),
+    ] = None
+    sorry_server: Annotated[
+        SorryServer | None,
+        Field(
+            description="Takes all new connections of a port while fewer real servers are healthy there than quorum"
+            " asks for, or none, with a page that says so, for example. Connections that healthy real servers have live"
+            " on; for those of failed ones see onFailure. Ready is False then, reason SorryServer. Nobody checks it."
+            " Default: none."
+        ),
     ] = None
     panic_threshold_percent: Annotated[
         int | None,
