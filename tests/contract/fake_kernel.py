@@ -59,6 +59,7 @@ class FakeKernel:
         self.routes: set[RouteKey] = set()
         self.sysctls: dict[SysctlKey, str] = dict.fromkeys(ARP_KEYS, "0")
         self.connections: dict[DestinationKey, int] = {}
+        self.templates: dict[DestinationKey, int] = {}
         self.marks_seen: set[int] = set()  # firewall marks that packets have carried
         self.slots = 4096
         self.settings: dict[SysctlKey, str] = dict.fromkeys(SETTING_KEYS, "0")  # below net.ipv4.vs
@@ -112,6 +113,9 @@ class FakeKernel:
             gue_ports=frozenset(self.gue_ports) if parts.gue and self.has_fou else frozenset(),
             guards={key: one for key, one in self.guards.items() if key.interface in parts.guards},
             connections=Destinations.of((key, self.connections.get(key, 0)) for key in read),
+            templates=Destinations.of(
+                (key, self.templates.get(key, 0)) for key in read if self.services[key.service].timeout_seconds
+            ),
             silent_marks=frozenset(key for key in self.services if key.mark and key.mark not in self.marks_seen)
             if with_ipvs
             else frozenset(),

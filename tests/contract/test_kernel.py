@@ -69,6 +69,18 @@ def test_services_and_destinations_read_back_as_written(kernel: Kernel, protocol
     assert state.services[key] == config
     assert state.destinations[inside(key)] == setting
     assert state.connections[inside(key)] == 0
+    assert inside(key) not in state.templates
+
+
+def test_remembered_clients_are_counted_where_there_is_persistence(kernel: Kernel) -> None:
+    """A drain would end while clients are still brought back."""
+    key = fresh()
+    ops: list[Op] = [
+        ServiceOp(Verb.ADD, key, ServiceConfig("rr", timeout_seconds=300)),
+        DestinationOp(Verb.ADD, inside(key), DestinationConfig(1)),
+    ]
+    assert kernel.apply(ops) == ()
+    assert read(kernel).templates[inside(key)] == 0
 
 
 @pytest.mark.parametrize(

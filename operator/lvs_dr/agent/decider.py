@@ -20,7 +20,7 @@ from lvs_dr.core.table_entries import EntriesMemory
 from lvs_dr.core.weight_factors import FactorView
 
 # What a plan does not depend on, once nothing is leaving.
-_PASSING = frozenset(("connections", "silent_marks", "ipvs_slots"))
+_PASSING = frozenset(("connections", "templates", "silent_marks", "ipvs_slots"))
 _LASTING = tuple(name for name in KernelState.__struct_fields__ if name not in _PASSING)
 
 

@@ -23,6 +23,7 @@ class _Draining(NamedTuple):
     table: str
     real_server: str
     places: tuple[DestinationKey, ...]
+    remembers: bool  # clients that persistence remembers are waited for
     redirected: bool = False  # what it has is not in the kernel
 
 
@@ -69,25 +70,32 @@ class DrainCounts:
                 continue
             count = in_flight.get((each.table, each.real_server), 0) if each.redirected else 0
             count += sum(actual.connections.get(place, 0) for place in each.places)
+            clients = sum(actual.templates.get(place, 0) for place in each.places) if each.remembers else 0
             closed = all(
                 (config := actual.destinations.get(place)) is None or config.weight == 0 for place in each.places
             )
-            if closed and not count:
+            if closed and not count and not clients:
                 empty[each] = self._empty.get(each, now)
             idle = each in empty and now - empty[each] >= SETTLE_SECONDS
-            told[each] = DrainReport(each.real_server, self._rounded(each, count), idle)
+            before = self._told.get(each)
+            told[each] = DrainReport(
+                each.real_server,
+                _rounded(before.connections if before is not None else None, count),
+                _rounded(before.remembered if before is not None else None, clients),
+                idle,
+            )
         self._empty, self._told = empty, told
         found: dict[str, list[DrainReport]] = {}
         for each, report in told.items():
             found.setdefault(each.table, []).append(report)
         return {name: tuple(reports[:MAXIMUM_EXCEPTIONS]) for name, reports in found.items()}
 
-    def _rounded(self, each: _Draining, count: int) -> int:
-        """Return the number told before, until the new one is far from it: each report is a write."""
-        before = self._told.get(each)
-        if before is None or not count or abs(count - before.connections) > before.connections // _LEAST_NEWS:
-            return count
-        return before.connections
+
+def _rounded(before: int | None, count: int) -> int:
+    """Return the number told before, until the new one is far from it: each report is a write."""
+    if before is None or not count or abs(count - before) > before // _LEAST_NEWS:
+        return count
+    return before
 
 
 def _draining(tables: Mapping[str, DirectorTableSpec]) -> tuple[_Draining, ...]:
@@ -96,6 +104,7 @@ def _draining(tables: Mapping[str, DirectorTableSpec]) -> tuple[_Draining, ...]:
             name,
             entry.real_server,
             tuple(DestinationKey(one.service, entry.address, one.target_port) for one in served(table)),
+            table.persistence is not None and not entry.forget_clients,
             table.redirect is not None,
         )
         for name, table in tables.items()

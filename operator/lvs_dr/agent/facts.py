@@ -22,6 +22,7 @@ from lvs_dr.core.node import (
     IpvsReport,
     LVSNodeStatus,
     Problem,
+    SocketReport,
     TableException,
     TableReport,
     VirtualRouterReport,
@@ -66,6 +67,7 @@ class Facts(msgspec.Struct, frozen=True):
     redirects: Mapping[str, tuple[TableException, ...]] = {}  # what is wrong with them, by table
     weights: Mapping[str, TableWeights] = {}  # by table, those that changed by themselves
     panic: AbstractSet[ServiceKey] = frozenset()  # services in which failed real servers serve
+    sockets: Sequence[SocketReport] = ()  # of VIPs that this node is being taken out of
     sorry: AbstractSet[ServiceKey] = frozenset()  # services in which the sorry server serves
     silent: AbstractSet[ServiceKey] = frozenset()  # firewall-mark services that should see packets and do not
 
@@ -113,6 +115,7 @@ def status(facts: Facts, outcomes: Outcomes, reports: tuple[TableReport, ...] | 
         next_hops=tuple(facts.next_hops)[:MAXIMUM_NEXT_HOPS],
         tables=_table_reports(facts, outcomes) if reports is None else reports,
         problems=_problems(facts),
+        sockets=tuple(facts.sockets),
         ipvs=facts.ipvs,
         sync=facts.sync,
         repairs=facts.repairs,

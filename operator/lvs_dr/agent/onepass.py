@@ -26,6 +26,7 @@ from lvs_dr.agent.programmed import Programmed
 from lvs_dr.agent.reader import KernelReader, Look
 from lvs_dr.agent.redirects import Redirects
 from lvs_dr.agent.seen import Done, Seen, Surroundings
+from lvs_dr.agent.sockets import SocketCounts
 from lvs_dr.agent.speaker_orders import SpeakerOrders
 from lvs_dr.agent.succession import Succession
 from lvs_dr.agent.words import command
@@ -82,6 +83,7 @@ class NodePass:
         self.drift = Drift()
         self.connections = ConnectionCount()
         self.drains = DrainCounts()
+        self.sockets = SocketCounts()
         self.programmed = Programmed()
         self._reader = KernelReader(door, ledger, assigner)
         self._orders = SpeakerOrders(assigner, ledger)
@@ -155,7 +157,7 @@ class NodePass:
 
         ARP settings raise no event when they change, nor does the end of a connection that a removal waits for.
         """
-        if self._draining or self.drains.waiting or self._clock() >= self._orders.fitness.due:
+        if self._draining or self.drains.waiting or self.sockets.waiting or self._clock() >= self._orders.fitness.due:
             return True
         if self.weighing is not None and self._clock() >= self.weighing.due:
             return True

@@ -92,6 +92,7 @@ def facts(
             force.tables if force is not None else {}, seen.actual, now, redirects.in_flight
         ),
         redirects=redirects.troubles,
+        sockets=node_pass.sockets.follow(spec.draining, now),
         # Only who holds the VIP sees its packets.
         silent=frozenset(key for key in seen.actual.silent_marks if _address(key, seen) in held),
         repairs=repairs,

@@ -12,6 +12,7 @@ PRIORITY_ANNOTATION = f"{GROUP}/vrrp-priority"
 STANDBY_ANNOTATION = f"{GROUP}/standby"
 PAUSED_ANNOTATION = f"{GROUP}/paused"
 RELEASE_MASS_REMOVAL_ANNOTATION = f"{GROUP}/release-mass-removal"
+DRAIN_FINALIZER = f"{GROUP}/drain"
 DIRECTOR_LABEL = f"{GROUP}/director"
 DEFAULT_GROUP = "default"
 

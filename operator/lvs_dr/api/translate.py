@@ -27,6 +27,7 @@ from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import (
     ConnectionLimits,
     DirectorGroup,
+    DrainPersistence,
     ForwardingMethod,
     InterfaceChoice,
     Invalid,
@@ -41,6 +42,7 @@ from lvs_dr.core.objects import (
     Protocol,
     Quorum,
     RealServer,
+    RealServerState,
     Requirement,
     Selector,
     SorryServer,
@@ -155,16 +157,23 @@ def real_server(body: Body) -> RealServer | Invalid:
     spec = _spec(RealServerSpec, body, meta)
     if isinstance(spec, Invalid):
         return spec
+    drains_first = spec.drain is not None and bool(spec.drain.before_deletion)
+    deleting = bool(body["metadata"].get("deletionTimestamp"))
+    held = kinds.DRAIN_FINALIZER in (body["metadata"].get("finalizers") or ())
     return RealServer(
         meta=meta,
         node_name=spec.node_name or "",
         addresses=tuple(sorted(spec.addresses, key=lambda text: ":" in text)),
         weight=spec.weight,
-        state=spec.state,
+        state=RealServerState.DRAIN if drains_first and deleting and held else spec.state,
         limits=_limits(spec.connection_limits) or ConnectionLimits(),
         check_address=spec.check_address or "",
         hostname=spec.hostname or "",
         drain_seconds=spec.drain.timeout_seconds if spec.drain is not None else DRAIN_SECONDS,
+        drains_first=drains_first,
+        deleting=deleting,
+        held=held,
+        drain_persistence=spec.drain.persistence if spec.drain is not None else DrainPersistence.HONOUR,
     )
 
 

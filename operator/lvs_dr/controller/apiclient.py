@@ -85,13 +85,13 @@ class Api:
                 return items, str(metadata.get("resourceVersion", ""))
             query["continue"] = metadata["continue"]
 
-    async def apply(self, path: str, body: Body) -> Body:
+    async def apply(self, path: str, body: Body, *, manager: str = FIELD_MANAGER) -> Body:
         """Server-side apply as `lvs-controller`, taking over fields from whoever holds them."""
         return await self.request(
             "PATCH",
             path,
             body=body,
-            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            query={"fieldManager": manager, "force": "true"},
             content_type="application/apply-patch+yaml",
         )
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from lvs_dr.controller import watched
 from lvs_dr.controller.apiclient import Api
+from lvs_dr.controller.deletions import Deletions
 from lvs_dr.controller.drains import Drains
 from lvs_dr.controller.events import Recorder
 from lvs_dr.controller.guard import Guard
@@ -38,6 +39,7 @@ class Parts(NamedTuple):
     recorder: Recorder
     handovers: Handovers
     drains: Drains
+    deletions: Deletions
 
     def loops(self) -> tuple[tuple[str, Callable[[], Coroutine[Any, Any, None]]], ...]:
         """Return what runs for as long as the process leads."""
@@ -48,6 +50,7 @@ class Parts(NamedTuple):
             ("prune", self.pruner.run),
             ("handovers", self.handovers.run),
             ("drains", self.drains.run),
+            ("deletions", self.deletions.run),
             ("leases", self.polls.run_leases),
             ("namespaces", self.polls.run_namespaces),
             ("cluster", self.polls.run_cluster),
@@ -81,7 +84,8 @@ def assemble(api: Api, elector: Elector, metrics: Metrics, readiness: Readiness,
     readiness.check(lambda: reconciler.problem(clock()))
     _gauges(metrics, store, pending, guard)
     handovers = Handovers(store, reconciler.decisions, intake.dirty)
-    return Parts(guard, intake, polls, pruner, reconciler, statuses, recorder, handovers, Drains(store, intake.dirty))
+    drains, deletions = Drains(store, intake.dirty), Deletions(store, writer, metrics)
+    return Parts(guard, intake, polls, pruner, reconciler, statuses, recorder, handovers, drains, deletions)
 
 
 def _gauges(metrics: Metrics, store: Store, pending: Pending, guard: Guard) -> None:

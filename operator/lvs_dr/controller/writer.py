@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from lvs_dr.api import translate
+from lvs_dr.api.kinds import DRAIN_FINALIZER
 from lvs_dr.controller import watched
 from lvs_dr.controller.apiclient import Api, Body
 from lvs_dr.controller.errors import Conflict, NotFound, NotLeading, OwnerGone
@@ -26,6 +27,7 @@ from lvs_dr.process.metrics import Metrics
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 16
+FINALIZER_MANAGER = "lvs-controller-drain"
 OWNERS = {watched.DIRECTOR_TABLE: watched.VIRTUAL_SERVICE, watched.LVS_NODE: watched.NODE}
 
 
@@ -92,6 +94,25 @@ class Writer:
             return False
         await self.delete(kind, key, uid)
         return True
+
+    async def finalizer(self, key: Key, *, hold: bool) -> None:
+        """Put our finalizer on a RealServer, or take it off. One that is gone meanwhile is no error.
+
+        Others' finalizers are theirs: server-side apply owns ours alone. Raises ControllerError.
+        """
+        kind = watched.REAL_SERVER
+        body = _body(kind, key, self._store.uid(kind.kind, key))
+        if hold:
+            body["metadata"]["finalizers"] = [DRAIN_FINALIZER]
+        path = f"{kind.path(key)}"
+        try:
+            answer = await self._send(self._api.apply, path, body, manager=FINALIZER_MANAGER)
+        except (NotFound, Conflict):
+            log.debug("RealServer %s is gone or was replaced: its finalizer is left", key)
+            return
+        self._metrics.count("lvs_controller_writes_total", kind=kind.kind, verb="finalizer")
+        log.info("RealServer %s %s drained before it is deleted", key, "is" if hold else "needs no longer be")
+        self._learn(kind, answer)
 
     async def status(self, kind: Watched, key: Key, status: Struct) -> None:
         """Write the whole status of a user's object. One that is gone meanwhile is no error."""

@@ -1,5 +1,8 @@
 """Compiles what users wrote, and what agents report, to DirectorTables and LVSNode specs."""
 
+from collections.abc import Iterable
+from typing import Final
+
 from msgspec.structs import replace
 
 from lvs_dr.core import resolve
@@ -8,6 +11,7 @@ from lvs_dr.core.backend import backend
 from lvs_dr.core.claims import ACCEPTED, judge
 from lvs_dr.core.decisions import Action, Member, TableDecision, Verdict
 from lvs_dr.core.directors import directors, group_of, unheard, usable_group
+from lvs_dr.core.drain import questions
 from lvs_dr.core.handover import taken_over
 from lvs_dr.core.indexing import eligible, selected
 from lvs_dr.core.lost_tables import lost_tables, wanted_addresses
@@ -227,6 +231,7 @@ def compile_node(world: World, name: str) -> LVSNodeSpec | None:
         director=role,
         backend_addresses=addresses,
         backend_tunnels=tunnels,
+        draining=questions(world, name),
         paused=paused,
         requires=tuple(name for name, used in features if used),
         releasing=releasing(world, record, role),
@@ -261,10 +266,26 @@ def _role(world: World, node: Node, record: NodeRecord) -> DirectorRole | None:
         internal_addresses=tuple(each for each in node.internal_addresses if each not in world.tables_by_address),
         tables=tuple(sorted(table_name(key) for key in (*tables, *lost))),
         vrrp=vrrp(world, node, group, before, given(world, record, group, wanted)),
-        settings=settings,
+        settings=_forgetting(settings) if _forgets(world, tables) else settings,
         sync=sync if tables or lost else None,
         secrets=known.secrets if known is not None else before.secrets if before is not None else (),
     )
+
+
+_FORGET: Final = IpvsSysctl(name="expire_quiescent_template", value=1)
+
+
+def _forgets(world: World, tables: Iterable[Key]) -> bool:
+    """Tell whether a real server drains whose clients persistence is not to bring back."""
+    return any(each.forget_clients for key in tables for each in world.tables[key].spec.destinations)
+
+
+def _forgetting(settings: DirectorSettings | None) -> DirectorSettings:
+    """Return settings by which IPVS forgets clients of quiesced real servers; what the group says itself stands."""
+    settings = settings or DirectorSettings()
+    if any(each.name == _FORGET.name for each in settings.sysctls):
+        return settings
+    return replace(settings, sysctls=tuple(sorted((*settings.sysctls, _FORGET), key=lambda each: each.name)))
 
 
 def _settings(given: IpvsSettings) -> DirectorSettings | None:

@@ -241,6 +241,9 @@ def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | Non
     found.real_servers.update(Key(present.key.namespace, each.real_server) for each in moved)
     found.nodes |= {each.node for each in moved if each.node}
     found.nodes |= {each.node for each in _pending(before) ^ _pending(after) if each.node}
+    found.nodes |= {each.node for each in (*old.values(), *new.values()) if each.draining and each.node}
+    if _forgetful(before) != _forgetful(after):
+        found.directors(present.spec.director_group)
     if kept:
         if before is not None and after is not None and _packets(before) != _packets(after):
             found.rivals(after.key, before.spec, after.spec)  # a port, or a mark, may be free now
@@ -264,6 +267,10 @@ def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | Non
     if isinstance(service, VirtualService):
         found.directors(service.director_group)  # they may be keeping a lost table for it
         found.nodes |= {node for key in selected(world, service) if (node := _node_of(world.real_servers[key]))}
+
+
+def _forgetful(table: TableRecord | None) -> bool:
+    return table is not None and any(each.forget_clients for each in table.spec.destinations)
 
 
 def _router(table: TableRecord) -> int:

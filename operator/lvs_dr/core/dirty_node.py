@@ -38,8 +38,15 @@ def lvs_node(found: DirtySet, before: NodeRecord | None, after: NodeRecord | Non
         _status(found, before.status, after.status, name)
     if follows(after) and not follows(before):
         _caught_up(found, after)
+    if _answers(before) != _answers(after):
+        _asked(found, name, after)
     if _unsure(before) != _unsure(after):
         heard(found)
+
+
+def _answers(record: NodeRecord) -> object:
+    """Return what the node's sockets say, as far as it counts."""
+    return record.status.sockets if record.status is not None and follows(record) else ()
 
 
 def _another(before: NodeRecord, after: NodeRecord) -> bool:
@@ -236,13 +243,29 @@ def _reports(found: DirtySet, before: tuple[TableReport, ...], after: tuple[Tabl
             backends = world.index.backends_by_address.get(table.spec.address, set())
             found.nodes |= backends - nodes
             found.nodes |= backends & world.index.tunnel_nodes.get("", set())
+            found.nodes |= _drained(table)
         else:
             changed = {each.real_server for each in set(a.exceptions) ^ set(b.exceptions)} - {""}
-            changed |= {each.real_server for each in set(a.draining) ^ set(b.draining)}
+            if moved := set(a.draining) ^ set(b.draining):
+                changed |= {each.real_server for each in moved}
+                found.nodes |= _drained(table)
             changed |= {each.real_server for each in set(a.weights) ^ set(b.weights)}
             found.real_servers.update(Key(key.namespace, each) for each in changed)
     if gone:  # which VIP a table was for that is no more, nobody knows
         found.nodes |= leaving(world)
+
+
+def _drained(table: TableRecord) -> set[str]:
+    """Return the nodes of its draining real servers: what they are to count may depend on this report."""
+    return {each.node for each in table.spec.destinations if each.draining and each.node}
+
+
+def _asked(found: DirtySet, name: str, record: NodeRecord) -> None:
+    """Add the services whose drain waits for what the node's sockets say."""
+    found.services |= found.world.owners(
+        key for each in record.spec.draining if (key := table_key(each.table)) in found.world.tables
+    )
+    found.real_servers |= found.world.index.real_servers_by_node.get(name, set())
 
 
 def _caught_up(found: DirtySet, record: NodeRecord) -> None:

@@ -12,6 +12,9 @@ class DrainReport(Struct, frozen=True, rename="camel", omit_defaults=True):
     connections: Annotated[
         int, Meta(ge=0, description="Live connections; large numbers move only when they changed by a twentieth.")
     ] = 0
+    remembered: Annotated[
+        int, Meta(ge=0, description="Clients that persistence brings back to it; 0 where they are not waited for.")
+    ] = 0
     idle: Annotated[
         bool, Meta(description="For a second there was none, and no new one could come in: it may leave.")
     ] = False

@@ -12,6 +12,7 @@ from lvs_dr.core.status import Condition, ConditionStatus
 from lvs_dr.core.world import TableRecord, World
 
 DRAINED = "Drained"
+_OWN = "as its own node counts them"
 
 
 def drained(world: World, real_server: RealServer | Invalid, earlier: Sequence[Condition], now: str) -> Finding | None:
@@ -49,23 +50,32 @@ def _out(world: World, key: Key, before: Condition | None, seconds: int) -> Find
     if key in world.drain_over:
         left = before.message.partition(";")[0]
         return well(Reason.DRAINED, f"its time is over (drain.timeoutSeconds: {seconds}); last known: {left}")
+    if _OWN in before.message:
+        return well(Reason.DRAINED, "its node has no connection left")
     return well(Reason.DRAINED, "no director has a connection to it left")
 
 
 def _left(world: World, key: Key, tables: Sequence[TableRecord]) -> str:
     """Return how many connections are left, and who has not told."""
-    count = 0
+    count = remembered = 0
+    own = True
     most: set[str] = set()
     untold: set[str] = set()
     for table in tables:
         found = progress(world, table, key.name)
-        count += found.connections
+        own = own and found.own is not None
+        count += found.own.connections if found.own is not None else found.connections
+        remembered += found.remembered
         untold.update(found.untold)
-        if found.connections:
+        if found.connections and found.own is None:
             most.add(found.most)
     text = f"{count} connection{'' if count == 1 else 's'} left"
     if most:
         text += f", as {listed(sorted(most))} counts them"
+    if own and tables:
+        text += f", {_OWN}"
+    if remembered:
+        text += f", and {remembered} client{'' if remembered == 1 else 's'} that persistence brings back"
     if untold:
         text += f" (not told yet by {listed(sorted(untold))})"
     return text

@@ -181,6 +181,7 @@ class KernelState(Struct, frozen=True):
     gue_ports: frozenset[GuePortKey] = frozenset()  # likewise
     guards: Mapping[GuardKey, GuardConfig] = {}  # on the interfaces that were asked for
     connections: Destinations[int] = Destinations()  # live ones: active; for UDP, which knows no end, inactive too
+    templates: Destinations[int] = Destinations()  # clients that persistence remembers, in persistent services
     silent_marks: frozenset[ServiceKey] = frozenset()  # firewall-mark services that no packet has reached yet
     ipvs_slots: int = 0  # of the connection table (GET_INFO); 0 = not known
 

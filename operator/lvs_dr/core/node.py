@@ -16,6 +16,7 @@ MAXIMUM_ADDRESSES = 4096
 MAXIMUM_TABLES = 4096
 MAXIMUM_EXCEPTIONS = 64  # per table
 MAXIMUM_SECRETS = 32
+MAXIMUM_QUESTIONS = 256
 
 TableName = Annotated[str, Meta(min_length=3, max_length=317, description="namespace/name of a DirectorTable.")]
 
@@ -170,6 +171,28 @@ class Releasing(Struct, frozen=True, rename="camel", omit_defaults=True):
         return frozenset(chain.from_iterable(each.addresses for each in self.routers))
 
 
+class SocketQuestion(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A VIP that the node, as a real server, is being taken out of: no director sends new connections any more."""
+
+    table: TableName
+    generation: Annotated[int, Meta(ge=0, description="metadata.generation of the DirectorTable that says so.")]
+    address: Annotated[Address, Meta(description="The VIP.")]
+    ports: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=65535)], ...], Meta(max_length=32, description="TCP ports, sorted.")
+    ]
+
+
+class SocketReport(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What the node's own sockets say of a VIP that it is being taken out of."""
+
+    table: TableName
+    generation: Annotated[int, Meta(ge=0, description="As in the question.")]
+    connections: Annotated[
+        int, Meta(ge=0, description="Open connections; large numbers move only when they changed by a twentieth.")
+    ] = 0
+    idle: Annotated[bool, Meta(description="For a second there was none.")] = False
+
+
 class LVSNodeSpec(Struct, frozen=True, rename="camel", omit_defaults=True):
     """What the node must be. An empty spec means: clean up. `decided: false` means: report, change nothing."""
 
@@ -185,6 +208,10 @@ class LVSNodeSpec(Struct, frozen=True, rename="camel", omit_defaults=True):
     backend_tunnels: Annotated[
         tuple[BackendTunnel, ...],
         Meta(max_length=256, description="Tunnels that end on this node as a real server, sorted."),
+    ] = ()
+    draining: Annotated[
+        tuple[SocketQuestion, ...],
+        Meta(max_length=MAXIMUM_QUESTIONS, description="VIPs whose connections the agent is to count, by table."),
     ] = ()
     paused: Annotated[bool, Meta(description="The agent checks and reports but writes nothing to the kernel.")] = False
     requires: Annotated[
@@ -329,6 +356,13 @@ class LVSNodeStatus(Struct, frozen=True, rename="camel", omit_defaults=True):
     ] = ()
     tables: Annotated[
         tuple[TableReport, ...], Meta(max_length=MAXIMUM_TABLES, description="DirectorTables in this kernel, sorted.")
+    ] = ()
+    sockets: Annotated[
+        tuple[SocketReport, ...],
+        Meta(
+            max_length=MAXIMUM_QUESTIONS,
+            description="Connections to VIPs that the node is being taken out of, where its own sockets serve them.",
+        ),
     ] = ()
     problems: Annotated[tuple[Problem, ...], Meta(max_length=64, description="What is wrong on this node.")] = ()
     ipvs: Annotated[IpvsReport | None, Meta(description="IPVS on this node; absent when it does not direct.")] = None

@@ -73,6 +73,13 @@ class RealServerState(StrEnum):
     MAINTENANCE = "Maintenance"
 
 
+class DrainPersistence(StrEnum):
+    """Whether clients that persistence remembers keep coming back to a real server that drains."""
+
+    HONOUR = "Honour"
+    IGNORE = "Ignore"
+
+
 class Operator(StrEnum):
     """Operator of a label selector's expression."""
 
@@ -222,6 +229,10 @@ class RealServer(Struct, frozen=True):
     check_address: str = ""  # "" = it is checked at the address that directors send to
     hostname: str = ""  # by which clients reach it, for redirects
     drain_seconds: int = 3600  # of state Drain: how long its connections are waited for at most; 0 = without limit
+    drain_persistence: DrainPersistence = DrainPersistence.HONOUR
+    drains_first: bool = False  # before it is deleted: wants our finalizer
+    deleting: bool = False  # somebody has deleted it, and a finalizer keeps it
+    held: bool = False  # it has our finalizer
 
 
 class InterfaceChoice(Struct, frozen=True):

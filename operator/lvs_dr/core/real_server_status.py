@@ -242,7 +242,12 @@ def _ready(  # noqa: PLR0911 - in order, the first finding counts
     if isinstance(real_server, RealServer) and real_server.state is RealServerState.MAINTENANCE:
         return wrong(Reason.MAINTENANCE, "it takes no new connections: spec.state is Maintenance")
     if out is not None:
-        return wrong(out.reason, f"it takes no new connections: spec.state is Drain; {out.message}")
+        why = (
+            "it is being deleted"
+            if isinstance(real_server, RealServer) and real_server.deleting
+            else "spec.state is Drain"
+        )
+        return wrong(out.reason, f"it takes no new connections: {why}; {out.message}")
     for _, finding in first:
         if not finding.ok:
             return finding

@@ -16,6 +16,7 @@ from lvs_dr.core.drain import progress
 from lvs_dr.core.forwarding import carries, exclude, method, same_way, tunnel_end
 from lvs_dr.core.objects import (
     ConnectionLimits,
+    DrainPersistence,
     ForwardingMethod,
     Invalid,
     Key,
@@ -208,6 +209,9 @@ def _destination(ctx: Context, real_server: RealServer, known: TableDestination 
         lower=limits.lower,
         check_address=real_server.check_address,
         draining=real_server.state is RealServerState.DRAIN,
+        forget_clients=real_server.state is RealServerState.DRAIN
+        and real_server.drain_persistence is DrainPersistence.IGNORE
+        and ctx.service.persistence is not None,
         hostname=real_server.hostname if redirected else "",
     )
 

@@ -92,6 +92,9 @@ class TableDestination(Struct, frozen=True, rename="camel", omit_defaults=True):
     draining: Annotated[
         bool, Meta(description="It is being taken out: directors tell how many connections it still has.")
     ] = False
+    forget_clients: Annotated[
+        bool, Meta(description="Clients that persistence remembers are not waited for: they go elsewhere.")
+    ] = False
     hostname: Annotated[
         str, Meta(max_length=253, description="Name by which clients reach it, for redirects; empty: none.")
     ] = ""

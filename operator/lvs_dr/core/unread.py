@@ -40,6 +40,7 @@ def completed(read: KernelState, before: KernelState, unread: AbstractSet[Servic
         read,
         destinations=_joined(read.destinations, before.destinations, left),
         connections=_joined(read.connections, before.connections, left),
+        templates=_joined(read.templates, before.templates, left),
     )
 
 

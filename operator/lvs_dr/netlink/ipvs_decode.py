@@ -165,6 +165,13 @@ def packets_in(message: bytes) -> int:
     return 0
 
 
+def templates(message: bytes) -> int:
+    """Return how many clients persistence remembers for a destination. Raises MalformedMessage."""
+    start, stop = _only(message, CommandAttribute.DESTINATION)
+    found = {kind: message[first:last] for kind, first, last in walk(message, start, stop)}
+    return _number(found, DestinationAttribute.PERSISTENT, 4, 0)
+
+
 def parse_info(message: bytes) -> Info:
     """Read the answer to `get_info`."""
     found = {kind: message[first:last] for kind, first, last in walk(message, ATTRIBUTES_START, len(message))}

@@ -24,6 +24,8 @@ _KNOWN: Final = slice(ATTRIBUTES_START, ipvs_decode.COUNTERS_START + 4)
 _COUNTERS: Final = struct.Struct("=III8xQ")
 """From the value of the first counter: active, header, inactive, (persistent), address family as one attribute."""
 _COUNTERS_AT: Final = _KNOWN.stop
+_TEMPLATES: Final = struct.Struct("=I")
+_TEMPLATES_AT: Final = 16  # after active, header, inactive and the header of its own
 _INACTIVE_HEADER: Final = struct.unpack("=I", struct.pack("=HH", 8, DestinationAttribute.INACTIVE))[0]
 _COUNTER_SIZES: Final = 8
 _MEANINGS: Final = 16384
@@ -125,6 +127,19 @@ class TableReader(Generic[ServiceKeyT, ServiceConfigT, DestinationConfigT]):
             return last, connections
         self._last[service] = configs
         return configs, connections
+
+    def templates(self, service: ServiceKeyT, messages: list[bytes]) -> dict[Place, int]:
+        """Read from the same answer, after `destinations`, how many clients persistence remembers for each."""
+        known = self._destinations.get(service, {})
+        found: dict[Place, int] = {}
+        for message in messages:
+            entry = known.get(message[_KNOWN])
+            if entry is not None and entry[0] == len(message):
+                found[entry[2]] = _TEMPLATES.unpack_from(message, _COUNTERS_AT + _TEMPLATES_AT)[0]
+            else:
+                address, port, *_ = ipvs_decode.parse_destination(message)
+                found[address, port] = ipvs_decode.templates(message)
+        return found
 
     def _without_counters(self, message: bytes) -> bytes:
         """Return what says all about a service but its counters; they come last, in one of few sizes."""

@@ -13,10 +13,12 @@ from tests.api.controller.controlled import (
     real_server,
     service,
     stays,
+    token,
 )
 from tests.api.controller.playing import OURS, Agents
 
 VIP = "192.168.35.100"
+FINALIZER = "lvs-operator.io/drain"
 
 
 def spec(cluster: Cluster, node: str) -> dict[str, Any]:
@@ -318,3 +320,33 @@ def _settled(cluster: Cluster) -> list[str]:
     versions = _versions(cluster)
     time.sleep(1.5)  # longer than details of a status are put off
     return versions if _versions(cluster) == versions else []
+
+
+def test_a_deleted_real_server_is_drained_first_where_that_is_wished(cluster: Cluster, controller: Controller) -> None:
+    """Transfers from it would break a minute after `kubectl delete`; and it must not stay for ever either."""
+    del controller
+    cluster.example()
+    eventually(cluster.ready)
+    cluster.patch("RealServer", "storage-2", {"spec": {"drain": {"beforeDeletion": True, "timeoutSeconds": 3}}})
+    eventually(lambda: FINALIZER in (cluster.get("RealServer", "storage-2") or {})["metadata"].get("finalizers", ()))
+    cluster.delete("RealServer", "storage-2")
+    eventually(lambda: cluster.condition("RealServer", "storage-2", "Drained") == "False")
+    eventually(lambda: _weights(cluster) == {"storage-1": 100, "storage-2": 0})
+    eventually(lambda: cluster.get("RealServer", "storage-2") is None)
+    assert cluster.destinations() == ["storage-1"]
+
+
+def test_the_controller_may_change_nothing_of_a_real_server_but_its_finalizer(cluster: Cluster) -> None:
+    """Whoever has its token could move traffic, or take servers out."""
+    cluster.example()
+    path = f"{OURS}/namespaces/default/realservers/storage-1"
+    mine = token(cluster.server)
+
+    def patch(change: dict[str, Any]) -> int:
+        content = "application/merge-patch+json"
+        return cluster.server.api("PATCH", path, change, content_type=content, token=mine)[0]
+
+    eventually(lambda: patch({"spec": {"weight": 7}}) == 403)
+    assert patch({"metadata": {"labels": {"pool": "other"}}}) == 403
+    assert patch({"metadata": {"finalizers": [FINALIZER]}}) == 200
+    assert patch({"metadata": {"finalizers": None}}) == 200

@@ -478,17 +478,17 @@ SCHEDULING = [
     ),
     _service(
         "two-sorry-servers",
-        f'spec.sorryServer: {INVALID}"object": {sorry_server.ONE_SORRY_SERVER}',
+        f"spec.sorryServer: {INVALID}{sorry_server.ONE_SORRY_SERVER}",
         sorryServer={"realServer": "sorry", "address": "192.0.2.9"},
     ),
     _service(
         "sorry-port",
-        f"spec.sorryServer.port: {INVALID}8081: {combinations.SORRY_PORT}",
+        f"spec.sorryServer.port: {INVALID}{combinations.SORRY_PORT}",
         sorryServer={"address": "192.0.2.9", "port": 8081},
     ),
     _service(
         "weight-hysteresis-alone",
-        f'spec.quorum: {INVALID}"object": {quorum.WEIGHTS_TOGETHER}',
+        f"spec.quorum: {INVALID}{quorum.WEIGHTS_TOGETHER}",
         quorum={"weightHysteresis": 5},
     ),
     _service(

@@ -1,11 +1,13 @@
 """What a director tells of real servers that are being taken out: the truth, in time, and sparingly."""
 
+from msgspec import structs
+
 from lvs_dr.agent.drains import DrainCounts
 from lvs_dr.core.destinations import Destinations
 from lvs_dr.core.drain_report import DrainReport
 from lvs_dr.core.kernel import DestinationConfig, DestinationKey, KernelState, ServiceKey
 from lvs_dr.core.objects import OnFailure, Protocol
-from lvs_dr.core.table import DirectorTableSpec, TableDestination, TablePort
+from lvs_dr.core.table import DirectorTableSpec, TableDestination, TablePersistence, TablePort
 from tests.unit.agent.bench import DIRECTOR, TABLE, VIP, Bench
 
 HTTP, HTTPS = ServiceKey(VIP, 80, 6), ServiceKey(VIP, 443, 6)
@@ -51,6 +53,19 @@ def test_all_ports_count_and_idle_takes_its_second() -> None:
     assert counts.follow(given, kernel(0), 11.9) == {NAME: (DrainReport("storage-2"),)}
     assert counts.follow(given, kernel(0), 12.0) == {NAME: (DrainReport("storage-2", idle=True),)}
     assert not counts.waiting
+
+
+def test_remembered_clients_count_unless_they_are_to_go_elsewhere() -> None:
+    """Somebody's session would be lost; or a busy server would never be empty."""
+    given = tables()[NAME]
+    given = structs.replace(given, persistence=TablePersistence(timeout_seconds=300, prefix_length=32))
+    one, two = given.destinations
+    forgetting = structs.replace(given, destinations=(one, structs.replace(two, forget_clients=True)))
+    remembering = structs.replace(kernel(0), templates=Destinations.of([(DestinationKey(HTTP, RIP, 80), 2)]))
+    for table, told in ((given, DrainReport("storage-2", 0, 2)), (forgetting, DrainReport("storage-2", idle=True))):
+        counts, wanted = DrainCounts(), {NAME: table}
+        counts.follow(wanted, remembering, 0.0)
+        assert counts.follow(wanted, remembering, 1.0) == {NAME: (told,)}
 
 
 def test_one_that_still_gets_connections_is_not_idle() -> None:

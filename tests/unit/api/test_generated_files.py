@@ -175,7 +175,7 @@ def test_exactly_the_fields_of_this_version() -> None:
         f"sorryServer.{name}" for name in ("realServer", "address", "port", "forwardingMethod", "tunnel", *tunnel)
     }
     limits = {"connectionLimits", "connectionLimits.upper", "connectionLimits.lower"}
-    drain = {"drain", "drain.timeoutSeconds"}
+    drain = {"drain", "drain.timeoutSeconds", "drain.persistence", "drain.beforeDeletion"}
     override = {"name", "weight", "forwardingMethod", "tunnel", *tunnel, *limits}
     overrides = {"realServers.overrides", "realServers.overrides[]"}
     overrides |= {f"realServers.overrides[].{name}" for name in override}

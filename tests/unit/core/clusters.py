@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from lvs_dr.core.addresses import version
 from lvs_dr.core.drain_report import DrainReport
-from lvs_dr.core.node import DirectorRole, TableException, TableReport, VirtualRouterReport, table_key
+from lvs_dr.core.node import DirectorRole, SocketReport, TableException, TableReport, VirtualRouterReport, table_key
 from lvs_dr.core.status import VirtualServiceStatus
 from lvs_dr.core.summary import virtual_service_status
 from tests.unit.core.worlds import NOW, Objects, node, real_server, service, status
@@ -60,10 +60,11 @@ def agent(objects: Objects, name: str, **exceptions: tuple[TableException, ...])
                 total=total,
                 exceptions=unwell,
                 draining=tuple(
-                    DrainReport(each.real_server, left, idle=not left)
+                    DrainReport(each.real_server, left, clients, idle=not left and not clients)
                     for each in known.spec.destinations
                     if each.draining
                     for left in (objects.left.get((name, each.real_server), 0),)
+                    for clients in (objects.remembered.get((name, each.real_server), 0),)
                 ),
             )
         )
@@ -85,6 +86,11 @@ def agent(objects: Objects, name: str, **exceptions: tuple[TableException, ...])
             loopback_addresses=record.spec.backend_addresses,
             tunnels=record.spec.backend_tunnels,
             tables=tuple(reports),
+            sockets=tuple(
+                SocketReport(each.table, each.generation, left, idle=not left)
+                for each in record.spec.draining
+                if (left := objects.own.get(name)) is not None
+            ),
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -9,13 +10,26 @@ from msgspec.structs import replace
 from lvs_dr.core.dirty import drain_over_changed
 from lvs_dr.core.drain_status import drain_end
 from lvs_dr.core.indexing import Kind
-from lvs_dr.core.objects import Invalid, Key, Port, RealServer, RealServerState
+from lvs_dr.core.node import IpvsSysctl
+from lvs_dr.core.objects import (
+    DrainPersistence,
+    ForwardingMethod,
+    Invalid,
+    IpvsSettings,
+    Key,
+    Persistence,
+    Port,
+    Protocol,
+    RealServer,
+    RealServerState,
+    Selector,
+)
 from lvs_dr.core.status import RealServerStatus
 from lvs_dr.core.summary import events, real_server_status
 from lvs_dr.core.table import TableDestination
 from tests.unit.core.clusters import D1, D2, S1, S2, agent, converge, serving, web_status
 from tests.unit.core.test_summary import WEB, condition, told
-from tests.unit.core.worlds import LATER, NOW, VIP, Objects, service
+from tests.unit.core.worlds import LATER, NOW, VIP, Objects, group, real_server, service
 
 KEY = Key("shop", S1)
 
@@ -244,3 +258,122 @@ def test_whatever_happens_nothing_new_and_nobody_cut(steps: list[tuple[str, Any]
                 said = objects.world.lvs_nodes[name].status
                 assert said is not None
                 assert all(each.idle for report in said.tables for each in report.draining)
+
+
+# What persistence remembers
+
+PERSISTENT = Persistence(300, 32)
+
+
+def persistent(**more: Any) -> Objects:
+    """Return a cluster whose first real server drains from a service with persistence; one client is remembered."""
+    objects = serving(service(persistence=PERSISTENT), real_server(S1), real_server(S2))
+    objects.remembered[D2, S1] = 1
+    set_state(objects, RealServerState.DRAIN, **more)
+    converge(objects)
+    return objects
+
+
+def expires(objects: Objects) -> bool:
+    """Tell whether directors are told to forget clients of quiesced servers."""
+    roles = [objects.world.lvs_nodes[name].spec.director for name in (D1, D2)]
+    found = {
+        bool(role and role.settings and IpvsSysctl("expire_quiescent_template", 1) in role.settings.sysctls)
+        for role in roles
+    }
+    assert len(found) == 1
+    return found.pop()
+
+
+def test_clients_that_are_remembered_are_waited_for() -> None:
+    """Somebody in the middle of a session would lose it with the next click."""
+    objects = persistent()
+    assert entry(objects) is not None
+    assert not expires(objects)
+    text = condition(status(objects).conditions, "Drained").message
+    assert text.startswith("0 connections left, and 1 client that persistence brings back")
+    objects.remembered.clear()
+    converge(objects)
+    assert entry(objects) is None
+
+
+def test_or_they_go_elsewhere_if_that_is_wished() -> None:
+    """A busy server would never be empty: each connection renews the memory. Afterwards all is as before."""
+    objects = persistent(drain_persistence=DrainPersistence.IGNORE)
+    found = entry(objects)
+    assert found is not None
+    assert found.forget_clients
+    assert expires(objects)
+    objects.remembered.clear()
+    converge(objects)
+    assert entry(objects) is None
+    assert not expires(objects)
+
+
+def test_what_the_group_says_itself_stands() -> None:
+    """Two wishes for one setting: the one of the node's owner counts."""
+    objects = persistent(drain_persistence=DrainPersistence.IGNORE)
+    own = IpvsSettings(sysctls=(("expire_quiescent_template", 0),))
+    selector = Selector(match_labels=(("lvs-operator.io/director", ""),))
+    objects.put(group("default", node_selector=selector, ipvs=own))
+    objects.settle()
+    assert not expires(objects)
+
+
+# The node's own sockets
+
+
+def test_the_nodes_own_sockets_decide_once_no_director_sends_to_it() -> None:
+    """Connections that the server reset would hold up the maintenance for 15 minutes."""
+    objects = draining(3)
+    (question,) = objects.world.lvs_nodes[S1].spec.draining
+    assert (question.table, question.address, question.ports) == ("shop/web", VIP, (80,))
+    objects.own[S1] = 2
+    converge(objects)
+    text = condition(status(objects).conditions, "Drained").message
+    assert text.startswith("2 connections left, as its own node counts them; ")
+    before = status(objects)
+    objects.own[S1] = 0
+    converge(objects)
+    assert entry(objects) is None
+    assert objects.world.lvs_nodes[S1].spec.draining == ()
+    assert condition(status(objects, before, LATER).conditions, "Drained").message == "its node has no connection left"
+
+
+def test_an_answer_from_before_proves_nothing() -> None:
+    """Put back and drained again: a connection may have come in between."""
+    objects = draining(3)
+    objects.own[S1] = 5
+    converge(objects)
+    record = objects.world.lvs_nodes[S1]
+    assert record.status is not None
+    stale = replace(record.status, sockets=(replace(record.status.sockets[0], generation=1, connections=0, idle=True),))
+    objects.report(S1, stale)
+    objects.settle()
+    assert entry(objects) is not None
+    objects.own[S1] = 0
+    agent(objects, S1)
+    objects.silence(S1, silent=True)
+    objects.settle()
+    assert entry(objects) is not None  # nor that of an agent that is silent
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"ports": (Port(80, Protocol.UDP),)}, {"persistence": PERSISTENT}, {"forwarding": ForwardingMethod.MASQUERADE}],
+)
+def test_where_sockets_cannot_tell_they_are_not_asked(more: dict[str, Any]) -> None:
+    """UDP has no connections, persistence brings clients back, and a masquerading director sees all itself."""
+    objects = serving(service(health_check=None, **more), real_server(S1), real_server(S2))
+    objects.left[D1, S1] = 3
+    objects.own[S1] = 0
+    set_state(objects, RealServerState.DRAIN)
+    converge(objects)
+    assert objects.world.lvs_nodes[S1].spec.draining == ()
+    assert entry(objects) is not None
+
+
+def test_a_deleted_one_says_why_it_drains() -> None:
+    """Nobody set its state to Drain."""
+    objects = draining(3, deleting=True)
+    assert "it is being deleted" in condition(status(objects).conditions).message

@@ -116,6 +116,8 @@ class Objects:
         self.overdue: set[str] = set()
         self.drain_over: set[Key] = set()
         self.left: dict[tuple[str, str], int] = {}  # (director, draining real server) -> live connections
+        self.remembered: dict[tuple[str, str], int] = {}  # likewise -> clients that persistence brings back
+        self.own: dict[str, int] = {}  # node -> connections that its own sockets have to a VIP it is taken out of
         self.decisions: dict[Key, TableDecision] = {}
         self.services: set[Key] = set()
         self.nodes: set[str] = set()

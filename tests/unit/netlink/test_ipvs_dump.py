@@ -77,6 +77,8 @@ def test_every_read_is_what_the_bytes_say(
             (key.address, key.port): active + (inactive if service.protocol == 17 else 0)
             for key, _, (active, inactive, _), _ in now
         }
+        remembered = {(key.address, key.port): persistent for key, _, (_, _, persistent), _ in now}
+        assert using.templates(service, messages) == remembered
 
 
 def test_what_did_not_change_is_the_same_object() -> None:

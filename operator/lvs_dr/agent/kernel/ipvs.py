@@ -48,6 +48,7 @@ class IpvsState:
         self.services: dict[ServiceKey, ServiceConfig] = {}
         self.destinations = Destinations[DestinationConfig]()
         self.connections = Destinations[int]()
+        self.templates = Destinations[int]()
         self.silent_marks: frozenset[ServiceKey] = frozenset()
         self.slots = 0
 
@@ -81,7 +82,8 @@ class Ipvs:
             state.services, state.silent_marks = self._reader.services(socket.dump(ipvs_encode.get_services()))
             configs: dict[ServiceKey, Mapping[Place, DestinationConfig]] = {}
             connections: dict[ServiceKey, Mapping[Place, int]] = {}
-            for key in state.services:
+            templates: dict[ServiceKey, Mapping[Place, int]] = {}
+            for key, service in state.services.items():
                 if key in unread:
                     continue
                 messages = socket.dump(ipvs_encode.get_destinations(key))
@@ -89,6 +91,9 @@ class Ipvs:
                     # TCP and SCTP keep closed connections as inactive for minutes: removal cuts nothing of them.
                     inactive_too = key.protocol not in (_TCP, _SCTP)
                     configs[key], connections[key] = self._reader.destinations(key, messages, inactive_too=inactive_too)
+                    if service.timeout_seconds:
+                        templates[key] = self._reader.templates(key, messages)
+            state.templates = Destinations(templates)
             state.destinations, state.connections = Destinations(configs), Destinations(connections)
         except NetlinkFailure as error:
             self._family.failed(error)

@@ -75,6 +75,7 @@ class NodeKernel:
             gue_ports=self._tunnels.read_gue_ports() if parts.gue else frozenset(),
             guards=self._guard.read(parts.guards),
             connections=found.connections,
+            templates=found.templates,
             silent_marks=found.silent_marks,
             ipvs_slots=found.slots,
         )

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 from lvs_dr.api.models.fields import HostAddress, Hostname, ObjectName
 from lvs_dr.api.models.forwarding import ConnectionLimits
 from lvs_dr.api.models.rules import ApiModel, rule, validated
-from lvs_dr.core.objects import RealServerState
+from lvs_dr.core.objects import DrainPersistence, RealServerState
 
 KIND_DESCRIPTION = (
     "A RealServer is one machine that serves VirtualServices: a node of this cluster (nodeName) or any machine on the"
@@ -39,6 +39,25 @@ class Drain(ApiModel):
             " VirtualService. 0: without limit. Default: 3600.",
         ),
     ] = DRAIN_SECONDS
+    persistence: Annotated[
+        DrainPersistence,
+        Field(
+            description="What happens to clients that a service with persistence remembers. Honour: they come back to"
+            " it while it drains, and it is drained when all of them are forgotten, too. Ignore: their next connection"
+            " goes elsewhere. The kernel knows that only for all services of a director together"
+            " (expire_quiescent_template), so while it drains clients leave other servers that take no new connections,"
+            " as well; not where kernelSettings of the DirectorGroup or kube-proxy set that otherwise. Default: Honour."
+        ),
+    ] = DrainPersistence.HONOUR
+    before_deletion: Annotated[
+        bool | None,
+        Field(
+            description="True: when the RealServer is deleted it is drained first, as by state Drain, and goes when"
+            " that is over (the controller keeps it by the finalizer lvs-operator.io/drain, so kubectl delete waits)."
+            " False: it goes at once, and directors let its connections live for quiesceSeconds of their"
+            " VirtualService. Default: false."
+        ),
+    ] = None
 
 
 class RealServerSpec(ApiModel):
@@ -92,7 +111,7 @@ class RealServerSpec(ApiModel):
     ] = RealServerState.IN_SERVICE
     drain: Annotated[
         Drain | None,
-        Field(description="How state Drain goes. Default: {timeoutSeconds: 3600}."),
+        Field(description="How state Drain goes. Default: {timeoutSeconds: 3600, persistence: Honour}."),
     ] = None
     connection_limits: Annotated[
         ConnectionLimits | None,
