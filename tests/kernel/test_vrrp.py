@@ -16,7 +16,7 @@ SPECS = (
     NodeSpec(name="two", octet=12, kubernetes=False),
     NodeSpec(name="client", octet=51, kubernetes=False),
 )
-INTERVAL: dict[str, Any] = {"milliseconds": 200}
+INTERVAL: dict[str, Any] = {"milliseconds": 500}
 """Of tests: a test machine under load stalls for longer than the default's three intervals."""
 
 
@@ -93,8 +93,7 @@ def test_a_dead_or_frozen_speaker_loses_the_vip(
 ) -> None:
     """The VIP would stay on a node whose speaker is dead: two nodes would answer for it for ever."""
     one, two = elected(pair)
-    with watching(client, 6) as answers:
-        time.sleep(1.5)
+    with watching(client, 8) as answers:
         one.signal(number)
         two.reaches("Active")
     print(f"gap {answers.gap():.3f} s, both {answers.both(one.node, two.node):.3f} s")  # noqa: T201 - a figure
@@ -112,14 +111,13 @@ def test_a_dead_or_frozen_speaker_loses_the_vip(
 def test_a_graceful_stop_leaves_no_gap(pair: tuple[Speaker, Speaker], client: Node) -> None:
     """Each upgrade of the speaker would cost connections."""
     one, two = elected(pair)
-    with watching(client, 4) as answers:
-        time.sleep(1.5)
+    with watching(client, 6) as answers:
         one.signal(signal.SIGTERM)
         two.reaches("Active")
         assert one.process is not None
         assert one.process.wait(10) == 0
     print(f"gap {answers.gap():.3f} s, both {answers.both(one.node, two.node):.3f} s")  # noqa: T201 - a figure
-    assert answers.gap() < 0.5, "well under the 0.64 s that a takeover without a word takes at least"
+    assert answers.gap() < 1.0, "well under the 1.6 s that a takeover without a word takes at least"
     assert not holds(one.node)
     assert "took over" in one.log()
 
@@ -216,11 +214,10 @@ def test_a_lost_link_moves_the_vip_and_a_mended_one_does_not_move_it_back(pair: 
 def test_a_planned_hand_over_moves_the_vip_without_a_gap(pair: tuple[Speaker, Speaker], client: Node) -> None:
     """A drained node would drop its clients."""
     one, two = elected(pair)
-    with watching(client, 4) as answers:
-        time.sleep(1.5)
+    with watching(client, 6) as answers:
         one.ask(kind="handOver", vrid=VRID, family=4)
         two.reaches("Active")
-    assert answers.gap() < 0.5
+    assert answers.gap() < 1.0
     one.reaches("Backup")
     assert not holds(one.node)
 

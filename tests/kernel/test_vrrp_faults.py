@@ -19,8 +19,8 @@ SPECS = (
     NodeSpec(name="two", octet=12, kubernetes=False),
     NodeSpec(name="client", octet=51, kubernetes=False),
 )
-INTERVAL: dict[str, Any] = {"milliseconds": 300}
-"""A test machine under load stalls for longer than the default's three intervals."""
+INTERVAL: dict[str, Any] = {"milliseconds": 1000}
+"""A test machine under load stalls for longer than the default's three intervals; changes of role are counted here."""
 ADVERTS: Final = "ip proto 112 or ip6 proto 112"
 ARP_SENDER: Final = slice(28, 32)
 MANY: Final = [f"10.35.{number // 250}.{number % 250 + 1}" for number in range(1000)]
@@ -119,17 +119,16 @@ def test_one_way_loss_leaves_nobody_without_an_answer_and_ends_well(
     two.start(instance(210, **INTERVAL))
     two.reaches("Backup")
     with deaf(one.node, two.node):
-        time.sleep(2)
+        time.sleep(4)
         assert (told(one)["state"], told(two)["state"]) == ("Active", "Backup"), "the Active need not hear anybody"
     with watching(client, 12) as answers:
-        time.sleep(1)
         with deaf(two.node, one.node):
             two.reaches("Active")
             eventually(lambda: told(one)["counts"]["LosingAdvertHeard"] > 3)
             assert told(one)["state"] == "Active", "the one that hears both knows who wins"
             eventually(lambda: one.ask(kind="state")["addresses"]["duplicates"] == {VIP: two.node.mac})
         two.reaches("Backup")
-    assert answers.gap() < 1.5, f"{answers.gap()} s; a takeover by silence takes 0.9 s at least"
+    assert answers.gap() < 2.5, f"{answers.gap()} s; a takeover by silence takes 3 s at least"
     eventually(lambda: [holds(one.node), holds(two.node)] == [True, False])
     assert told(one)["counts"]["BecameActive"] == 1
 
@@ -201,7 +200,7 @@ def test_a_thousand_vips_are_renewed_in_time_and_taken_over(pair: tuple[Speaker,
     for _ in range(8):
         left = many_on(one.node)
         assert left.keys() == set(MANY), "none has expired"
-        assert set(left.values()) <= set(range(1, MANY_LIFETIME + 1)), "a dead speaker's VIPs leave the node"
+        assert max(left.values()) <= MANY_LIFETIME, "a dead speaker's VIPs leave the node"
         time.sleep(0.5)
     at_least = int((time.monotonic() - began) / MANY_LIFETIME)
     assert one.ask(kind="state")["addresses"]["renewals"] - renewed >= at_least
@@ -212,6 +211,6 @@ def test_a_thousand_vips_are_renewed_in_time_and_taken_over(pair: tuple[Speaker,
         def all_told() -> bool:
             return {frame[ARP_SENDER] for frame in announced.frames()} >= {socket.inet_aton(each) for each in MANY}
 
-        eventually(all_told)
+        eventually(all_told, within=90)
     eventually(lambda: many_on(two.node).keys() == set(MANY))
     eventually(lambda: many_on(one.node) == {}, within=MANY_LIFETIME + 10)

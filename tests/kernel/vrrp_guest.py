@@ -14,6 +14,7 @@ from lvs_dr.netlink.packet import PacketSocket
 from lvs_dr.netlink.rtnetlink import RouteSocket
 from lvs_dr.vrrp.packet import GROUP4, Advertisement, ChecksumForm, encode
 
+LONGEST_SILENCE = 30.0
 CONTROL = "/run/vrrp-test/speaker.sock"
 
 
@@ -59,11 +60,11 @@ def awaited(wanted: list[str], seconds: float) -> Any:
 
 
 def watched(interface: str, own: str, vip: str, seconds: float) -> list[tuple[float, str]]:
-    """Ask for a VIP's MAC every 20 ms; who answered, and when (the node's clock)."""
+    """Ask for a VIP's MAC every 20 ms, so long after the first answer; who answered, and when (the node's clock)."""
     found: list[tuple[float, str]] = []
     with PacketSocket(interface, ETH_P_ARP) as wire:
         question = arp.request(wire.mac, own, vip)
-        end = time.time() + seconds
+        end = time.time() + LONGEST_SILENCE
         again = 0.0
         while (now := time.time()) < end:
             if now >= again:
@@ -73,6 +74,9 @@ def watched(interface: str, own: str, vip: str, seconds: float) -> list[tuple[fl
             while (frame := wire.receive()) is not None:
                 message = arp.parse(frame)
                 if not isinstance(message, FrameRefusal) and message.operation == arp.REPLY and message.claims(vip):
+                    if not found:
+                        print("watching", flush=True)  # noqa: T201
+                        end = time.time() + seconds
                     found.append((time.time(), mac_text(message.sender_mac)))
     return found
 
@@ -110,7 +114,7 @@ def injected(source: str, addresses: list[str], vrid: int, ttl: int, version: in
 
 def main() -> None:
     """Do what the arguments say."""
-    name, *arguments = json.load(sys.stdin)
+    name, *arguments = json.loads(sys.argv[1]) if len(sys.argv) > 1 else json.load(sys.stdin)
     play: dict[str, Any] = {"ask": ask, "await": awaited, "watch": watched, "inject": injected, "addresses": addresses}
     print(json.dumps(play[name](*arguments)))  # noqa: T201
 

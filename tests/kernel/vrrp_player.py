@@ -3,7 +3,6 @@
 import itertools
 import json
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -178,16 +177,16 @@ class Answers:
 
 @contextmanager
 def watching(client: Node, seconds: float, vip: str = VIP) -> Iterator[Answers]:
-    """Ask for the VIP's MAC from a client for so many seconds, while the block runs and until they are over."""
+    """Ask for the VIP's MAC from a client for so many seconds, while the block runs and until they are over.
+
+    The block begins when somebody has answered.
+    """
     answers = Answers()
-
-    def watch() -> None:
-        found: Sequence[Any] = guest(client, "watch", "eth0", client.lan_address, vip, seconds, timeout=seconds + 30)
-        answers.seen = [(when, mac) for when, mac in found]
-
-    thread = threading.Thread(target=watch)
-    thread.start()
+    command = json.dumps(["watch", "eth0", client.lan_address, vip, seconds])
+    process = client.spawn(*_ENVIRONMENT, str(REPOSITORY / "tests" / "kernel" / "vrrp_guest.py"), command)
+    process.wait_for_output("watching", timeout=60)
     try:
         yield answers
     finally:
-        thread.join()
+        process.wait(seconds + 60)
+        answers.seen = [(when, mac) for when, mac in json.loads(process.output().splitlines()[-1])]
