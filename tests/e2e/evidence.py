@@ -21,7 +21,7 @@ def gather(cluster: Cluster) -> str:
         *(
             (f"{name}, {container}", partial(_agent_log, cluster, name, container))
             for name in DIRECTORS
-            for container in ("agent", "speaker")
+            for container in ("agent", "speaker", "redirector")
         ),
         ("controllers", partial(_controller_logs, cluster)),
     ]

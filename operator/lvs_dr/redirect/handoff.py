@@ -55,6 +55,7 @@ class Handoff:
         self._peer: _Peer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.problems: dict[str, str] = {}  # of sockets, by key
+        self._said: set[str] = set()  # keys whose problem was logged
         self.report: Report | None = None  # the redirector's last; None when none is connected
 
     async def __aenter__(self) -> Self:
@@ -106,6 +107,7 @@ class Handoff:
         for key in self._sockets.keys() - wanted:
             self._sockets.pop(key).close()
         self.problems = {key: text for key, text in self.problems.items() if key in wanted}
+        self._said &= wanted
         self._make_sockets()
         for left in self._offered.values():
             left.close()
@@ -133,11 +135,14 @@ class Handoff:
                     self._offered.pop(key) if offered else listening_socket(listener.address, listener.port)
                 )
                 self.problems.pop(key, None)
+                self._said.discard(key)
                 made = True
             except OSError as error:
                 text = f"cannot listen on {key}: {error.strerror or error}"
-                if self.problems.get(key) != text:
+                # Not at the first time: a redirector that outlived an agent is about to hand its sockets over.
+                if self.problems.get(key) == text and key not in self._said:
                     log.warning("%s", text)
+                    self._said.add(key)
                 self.problems[key] = text
         return made
 

@@ -212,6 +212,24 @@ async def test_a_removed_table_is_released_before_nobody_answers(bench: Bench, t
         await redirecting(port, "refused")
 
 
+async def test_from_ipvs_to_redirect_nobody_is_refused(bench: Bench, tmp_path: Path) -> None:
+    """While IPVS has the service it turns new clients away, and the redirector gets none: live connections must go."""
+    port = await serving(bench, tmp_path)
+    direct = {**TABLE, "address": VIP, "ports": [{"port": port, "protocol": "TCP"}], "redirect": None}
+    await bench.table(**direct, requires=[])
+    async with bench.running(), redirector(tmp_path / "agent.sock"):
+        await bench.until(lambda: len(bench.kernel.destinations) == 2 and bench.speaker.held == {VIP})
+        bench.kernel.connections = dict.fromkeys(bench.kernel.destinations, 7)
+        await bench.table(**redirected(port))
+        await bench.until(lambda: not bench.kernel.services, seconds=5)
+        await redirecting(port, S1, S2)
+        await bench.api.status_where(lambda status: status["tables"][0]["generation"] == 3)
+        await bench.table(**direct, requires=[])
+        await bench.until(lambda: len(bench.kernel.destinations) == 2)
+        await redirecting(port, "refused")
+        assert bench.speaker.held == {VIP}
+
+
 async def test_a_paused_table_goes_on_as_it_is(bench: Bench, tmp_path: Path) -> None:
     """Pausing changes nothing for clients, whatever else is written to the table."""
     port = await serving(bench, tmp_path)
