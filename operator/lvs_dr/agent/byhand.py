@@ -1,7 +1,9 @@
 """What people run by hand: `cleanup`, `show`, `status` and `plan`. Synchronous, without the API server."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from msgspec import structs
 
 from lvs_dr.agent.interface import director_interface, ledger_addresses, own_addresses, sync_link
 from lvs_dr.agent.kernel.protocol import Kernel
@@ -10,13 +12,16 @@ from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.speaker_byhand import SpeakerByHand, SpeakerHangsError, told_words
 from lvs_dr.agent.words import address_words, command, owned
 from lvs_dr.core.desired import Desired, desired, in_service, reserved_addresses
+from lvs_dr.core.destinations import Destinations
 from lvs_dr.core.health import CheckKey, Health
+from lvs_dr.core.ipvs_table import services_of
 from lvs_dr.core.kernel import KernelState
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.plan import Plan, plan
 from lvs_dr.core.scope import scope
 from lvs_dr.core.settings import other_owner
+from lvs_dr.core.table import DirectorTableSpec
 
 Say = Callable[[str], None]
 
@@ -85,7 +90,8 @@ def show_plan(
 ) -> bool:
     """Print what the next pass would do, from the last good state; returns whether there is such a state.
 
-    Checks are not run: what the kernel serves counts as healthy, the rest as not checked yet. Raises KernelError.
+    Checks are not run: what the kernel serves counts as healthy, the rest as not checked yet. Nor are loads asked for:
+    weights that follow them count as right where they are. Raises KernelError.
     """
     stored = last_good.load(node, put_aside=False)
     if stored is None:
@@ -120,7 +126,22 @@ def _plan(kernel: Kernel, ledger: Ledger, stored: LastGood, held: frozenset[str]
             spec.director, director_interface(spec.director, interfaces) if spec.director else "", interfaces, virtual
         ),
     )
-    return plan(goal, actual, ledger, now=time.monotonic())
+    return plan(_with_weights_found(goal, tables.values(), actual), actual, ledger, now=time.monotonic())
+
+
+def _with_weights_found(goal: Desired, tables: Iterable[DirectorTableSpec], actual: KernelState) -> Desired:
+    """Return the goal with the kernel's weights where slow start or load change them."""
+    moving = [one for one in tables if one.slow_start is not None or one.load_feedback is not None]
+    groups = dict(goal.destinations.groups)
+    for service in {key for table in moving for key in services_of(table)} & groups.keys():
+        here = actual.destinations.group(service)
+        groups[service] = {
+            place: config._replace(weight=here[place].weight)
+            if place in here and here[place].weight and config.weight
+            else config
+            for place, config in groups[service].items()
+        }
+    return structs.replace(goal, destinations=Destinations(groups))
 
 
 def _read(kernel: Kernel, ledger: Ledger, spec: LVSNodeSpec = NOTHING) -> KernelState:

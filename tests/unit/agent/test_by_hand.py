@@ -174,6 +174,22 @@ async def test_plan_says_what_the_next_pass_would_do(served: Bench) -> None:
     assert served.kernel.snapshot() == before
 
 
+async def test_plan_leaves_weights_that_follow_load_alone(bench: Bench) -> None:
+    """It would announce to undo what the agent decided a second ago."""
+    feedback = {"source": "RunQueue", "target": 100}
+    async with bench.running():
+        await bench.node(DIRECTOR)
+        await bench.table(scheduler="wlc", loadFeedback=feedback, requires=["changing-weights"])
+        await bench.until(lambda: len(bench.destinations()) == 2 and bench.speaker.held == {VIP})
+        await bench.until(last_good(bench).path.exists)
+    key = next(iter(bench.kernel.destinations))
+    for weight, expected in ((62, ["# nothing to do"]), (0, None)):
+        bench.kernel.destinations[key] = bench.kernel.destinations[key]._replace(weight=weight)
+        lines: list[str] = []
+        assert show_plan(bench.kernel, ledger(bench), last_good(bench), NODE, lines.append, speaker=hand(bench))
+        assert lines == (expected or [f"ipvsadm -e -t {VIP}:80 -r {key.address}:80 -g -w 100"])
+
+
 def test_operations_read_as_commands() -> None:
     """What a person would type to do the same."""
     six = ServiceKey("2001:db8::100", 53, 17, 0, 10)
