@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lvs_lab import Lab, Node, NodeSpec, cache
+from tests.bench import load_model
 from tests.bench.figures import Figure, figure
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,7 @@ def measure(quick: bool, progress: Progress) -> list[Figure]:  # noqa: FBT001
         figures.append(figure(SECTION, f"{kind}_checks_late", late, "%", aim="0"))
         figures.append(figure(SECTION, f"{kind}_checks_wrong", down, "of well", aim="0"))
         figures.append(figure(SECTION, f"{kind}_cpu_per_1000_checks_per_second", _costs(found), "% of a core"))
+    figures += _load_aware(size, progress)
     if cache.find_command("keepalived") is None:
         progress("keepalived is not there (lab/ctl tools --with keepalived): no comparison")
         return figures
@@ -63,6 +65,20 @@ def measure(quick: bool, progress: Progress) -> list[Figure]:  # noqa: FBT001
         for kind in KINDS:
             figures += _compared(node, kind, size, progress)
     return figures
+
+
+def _load_aware(size: Size, progress: Progress) -> list[Figure]:
+    """Compare wlc with static weights and with such that follow load, in a model: nothing else is as repeatable."""
+    progress("load feedback at three servers, one with a quarter of the power (a model: tests/bench/load_model.py)")
+    static, aware = ([load_model.run(aware=each, seed=seed) for seed in range(size.rounds)] for each in (False, True))
+    ratios = [one.p99 / other.p99 for one, other in zip(aware, static, strict=True)]
+    return [
+        figure(SECTION, "load_static_p99", [each.p99 for each in static], "ms"),
+        figure(SECTION, "load_aware_p99", [each.p99 for each in aware], "ms"),
+        figure(SECTION, "load_aware_p99_vs_static_ratio", ratios, "times", aim="< 1"),
+        figure(SECTION, "load_static_weak_server_share", [100 * each.weak_share for each in static], "%"),
+        figure(SECTION, "load_aware_weak_server_share", [100 * each.weak_share for each in aware], "%"),
+    ]
 
 
 def _compared(node: Node, kind: str, size: Size, progress: Progress) -> list[Figure]:
