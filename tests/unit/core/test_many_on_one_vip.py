@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from lvs_dr.core.compile import compile_table
 from lvs_dr.core.objects import Key, Port
-from lvs_dr.core.summary import virtual_service_status
+from lvs_dr.core.summary import real_server_status, virtual_service_status
 from tests.unit.core.clusters import D1, D2, S1, S2, converge, serving
 from tests.unit.core.worlds import NOW, Objects, real_server, service
 
@@ -59,6 +59,15 @@ def test_compiling_and_summarising_cost_the_same_among_many() -> None:
     ):
         cost = [calls(lambda objects=objects, run=run: run(objects)) for objects in (few, many)]  # type: ignore[misc]
         assert cost[1] <= cost[0] * SLACK
+
+
+def test_a_real_servers_status_takes_one_look_at_each_of_its_tables() -> None:
+    """A machine in hundreds of services is summarised at each report about one of them."""
+    cost = [
+        calls(lambda objects=objects: real_server_status(objects.world, Key("shop", S1), objects.decisions, None, NOW))  # type: ignore[misc]
+        for objects in (cluster(10), cluster(60))
+    ]
+    assert cost[1] <= 6 * cost[0] * SLACK
 
 
 def test_another_port_asks_nobody_else() -> None:
