@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
@@ -19,6 +20,7 @@ from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.loop import Loop
 from lvs_dr.agent.memory import share_the_interpreter, use_memory_calmly
 from lvs_dr.agent.onepass import NodePass
+from lvs_dr.agent.seen import Seen as SeenByPass
 from lvs_dr.agent.telling import facts
 from lvs_dr.agent.watch import Metadata, Seen
 from lvs_dr.core.node import DirectorRole, LVSNodeSpec, LVSNodeStatus
@@ -110,9 +112,9 @@ class BigNode:
         self.changed_ops.append(len(seen.done.admitted))
         self.status = await asyncio.to_thread(self._describe, seen)
 
-    def _describe(self, seen: object) -> LVSNodeStatus:
+    def _describe(self, seen: SeenByPass) -> LVSNodeStatus:
         told = facts(
-            seen,  # type: ignore[arg-type]
+            seen,
             node_pass=self.node_pass,
             in_force=self.in_force,
             ledger=self.ledger.current,
@@ -124,7 +126,8 @@ class BigNode:
             repairs=0,
             now=time.monotonic(),
         )
-        return status(told, self.prober.outcome, self._reports(told, self.prober.outcome, self.prober.view()))
+        outcomes = partial(self.prober.outcome, seen.health)
+        return status(told, outcomes, self._reports(told, outcomes, seen.health))
 
     def be_director(self, tables: int) -> None:
         """Have the LVSNode say that this is a director of so many tables."""
