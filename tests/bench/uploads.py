@@ -1,7 +1,7 @@
 """Section `uploads`: redirects a second and their latency against nginx and HAProxy, memory, and who is done last.
 
 On loopback, each server on one core of its own and wrk on another, in turn, round by round; ratios are taken round by
-round. What crosses a director is measured with real directors, once the redirector is wired to the agent.
+round. What crosses a director is measured with real directors in the lab (`uploads_lab`).
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from lvs_dr.core.redirect import Algorithm
 from lvs_dr.redirect.handoff import Handoff
 from lvs_dr.redirect.messages import Listener, Settings, Target
 from lvs_lab import cache, debian
+from tests.bench import uploads_lab
 from tests.bench.figures import Figure, figure
 from tests.unit.redirect.redirecting import free_port
 from tests.unit.redirect.test_estimator import slowest
@@ -68,7 +69,8 @@ def measure(quick: bool, progress: Callable[[str], None]) -> list[Figure]:  # no
         figures = _rates(Path(name), rounds, seconds, progress)
         figures += asyncio.run(_memory(Path(name), 200 if quick else IDLE, progress))
     progress("simulated uploads to unequal servers")
-    return figures + _shares(range(2 if quick else 5))
+    figures += _shares(range(2 if quick else 5))
+    return figures + uploads_lab.measure(quick, progress)
 
 
 def targets() -> tuple[Target, ...]:

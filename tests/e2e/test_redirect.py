@@ -1,17 +1,16 @@
 """Uploads that bypass the director: from the manifests to the bytes on a real server."""
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from lvs_lab import NodeProcess
 from lvs_lab.errors import LabError
 from lvs_lab.workload import CLIENT, Answers
 from tests.e2e.cluster import VIP, Cluster, real_server, virtual_service, wait_until
+from tests.e2e.site import with_redirect
 
 SCRIPT = str(Path(__file__).with_name("uploading.py"))
 PORT, STORAGE_PORT = 80, 8080
@@ -22,19 +21,7 @@ SERVERS = ("storage-1", "storage-2")
 @pytest.fixture
 def uploads(cluster: Cluster, tmp_path: Path) -> Iterator[Cluster]:
     """The component redirect installed, as a site does it; afterwards manifests/base again."""
-    site = {
-        "resources": [os.path.relpath(cluster.root / "manifests/base", tmp_path)],
-        "components": [os.path.relpath(cluster.root / "manifests/components/redirect", tmp_path)],
-        "patches": [
-            {
-                "target": {"kind": "DaemonSet", "name": "lvs-agent"},
-                "patch": '[{"op": "replace", "path": "/spec/updateStrategy/rollingUpdate/maxUnavailable",'
-                ' "value": "100%"}]',
-            }
-        ],
-    }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(site))
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(tmp_path))
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(with_redirect(tmp_path, cluster.root)))
     cluster.rolled_out()
     yield cluster
     cluster.kubectl("delete", "virtualservices", "--all")
