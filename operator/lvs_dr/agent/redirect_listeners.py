@@ -5,7 +5,7 @@ from typing import Final
 
 from lvs_dr.core.redirect_spec import TableRedirect
 from lvs_dr.core.redirected import Redirected, RedirectTarget, Standing
-from lvs_dr.redirect.messages import Listener, Settings, Target, TargetState, Tls, Token, socket_key
+from lvs_dr.redirect.messages import Listener, Settings, SorryServer, Target, TargetState, Tls, Token, socket_key
 
 CERTIFICATE: Final = "tls.crt"
 KEY: Final = "tls.key"
@@ -26,7 +26,15 @@ def listener(one: Redirected, secrets: Secrets, serves: Callable[[RedirectTarget
         settings=_settings(one.settings, one.target_port, secrets),
         targets=tuple(_target(each, serves=serves(each)) for each in one.targets),
         tls=_tls(one.settings.tls_secret, secrets),
+        sorry_server=_sorry(one),
     )
+
+
+def _sorry(one: Redirected) -> SorryServer | None:
+    if one.sorry is None:
+        return None
+    host, port = one.sorry
+    return SorryServer(host, port, "https" if one.settings.scheme == "https" else "http")
 
 
 def _target(one: RedirectTarget, *, serves: bool) -> Target:

@@ -246,6 +246,7 @@ class _Tables:
             services, entries, refusals = self._claim(name, table)
             self.redirects.extend(redirected(name, table, services, entries))
             self.panic |= entries.panic
+            self.sorry |= entries.sorry
             return refusals
         elif table.address not in guarded:
             return self.add(name, table)

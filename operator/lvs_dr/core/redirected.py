@@ -35,6 +35,7 @@ class Redirected(NamedTuple):
     target_port: int
     settings: TableRedirect
     targets: tuple[RedirectTarget, ...]
+    sorry: tuple[str, int] | None = None  # host and port of the sorry server, while it serves
 
 
 def redirected(
@@ -45,9 +46,23 @@ def redirected(
     if settings is None:
         return ()
     return tuple(
-        Redirected(name, one.service, one.target_port, settings, tuple(_targets(table, one, entries)))
+        Redirected(
+            name,
+            one.service,
+            one.target_port,
+            settings,
+            tuple(_targets(table, one, entries)),
+            _sorry(table, one, entries),
+        )
         for one in services
     )
+
+
+def _sorry(table: DirectorTableSpec, one: Served, entries: TableEntries) -> tuple[str, int] | None:
+    entry = table.sorry_server
+    if entry is None or one.service not in entries.sorry:
+        return None
+    return entry.hostname or entry.address, table.sorry_port or one.target_port
 
 
 def _targets(table: DirectorTableSpec, one: Served, entries: TableEntries) -> Sequence[RedirectTarget]:

@@ -631,6 +631,12 @@ REDIRECTS = [
         f'spec.redirect.token.keyId: {INVALID}"a.b": {redirect.BAD_KEY_ID}',
         {"token": {"secretName": "x", "keyId": "a.b"}},
     ),
+    _redirect(
+        "redirect-sorry-by-packets",
+        f"spec.sorryServer: {INVALID}{combinations.SORRY_REDIRECT}",
+        {},
+        sorryServer={"address": "192.0.2.9", "forwardingMethod": "Masquerade"},
+    ),
     _override(
         "override-to-redirect",
         f"OVERRIDES: {INVALID}{combinations.REDIRECT_OVERRIDE}",

@@ -160,6 +160,20 @@ async def test_a_failed_real_server_gets_no_upload(bench: Bench, tmp_path: Path)
         assert bench.speaker.held == {VIP}
 
 
+async def test_below_the_quorum_clients_are_sent_to_the_sorry_server(bench: Bench, tmp_path: Path) -> None:
+    """With no real server left they would get a bare 503."""
+    sorry = {"realServer": "sorry", "address": "192.0.2.99", "weight": 1, "forwarding": "Redirect"}
+    more = {"sorryServer": sorry, "sorryPort": 8000, "quorum": {"minimum": 2, "back": 2}}
+    port = await serving(bench, tmp_path, healthCheck=CHECK, **more)
+    async with bench.running(), redirector(tmp_path / "agent.sock"):
+        await redirecting(port, S1, S2)
+        bench.down.add(("192.0.2.12", 8080))
+        await redirecting(port, "http://192.0.2.99:8000/a?b=c")
+        await bench.api.status_where(lambda status: "SorryServer" in str(status["tables"][0].get("exceptions")))
+        bench.down.clear()
+        await redirecting(port, S1, S2)
+
+
 async def test_weight_0_and_changes_are_followed(bench: Bench, tmp_path: Path) -> None:
     """Maintenance and drain are weight 0 in the table."""
     port = await serving(bench, tmp_path)

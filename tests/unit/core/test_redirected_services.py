@@ -19,6 +19,7 @@ from lvs_dr.core.objects import (
     RealServerState,
     Requirement,
     Selector,
+    SorryServer,
     Tunnel,
     TunnelType,
     VirtualService,
@@ -111,6 +112,20 @@ def test_maintenance_takes_no_new_uploads() -> None:
     """The states of a real server mean the same as for every method."""
     objects = serving(redirected(), real_server(S1, state=RealServerState.MAINTENANCE), real_server(S2))
     assert {name: each.weight for name, each in entries(objects).items()} == {S1: 0, S2: 100}
+
+
+def test_the_sorry_server_is_redirected_to() -> None:
+    """It needs nothing on its node either, and is named like a real server."""
+    objects = serving(
+        redirected(sorry_server=SorryServer(real_server=S2)),
+        real_server(S1),
+        real_server(S2, hostname="sorry.example.org"),
+    )
+    entry = table(objects).sorry_server
+    assert entry is not None
+    assert (entry.real_server, entry.forwarding, entry.hostname) == (S2, REDIRECT, "sorry.example.org")
+    assert list(entries(objects)) == [S1]
+    assert objects.world.lvs_nodes[S2].spec.backend_addresses == ()
 
 
 def test_downloads_and_uploads_share_a_vip() -> None:

@@ -78,9 +78,14 @@ WEIGHTS_OF_REDIRECT = (
 CONNECTIONS_WITHOUT_TCP = (
     "loadFeedback by Connections counts TCP connections, and no port here is TCP: take another source"
 )
-SORRY_PORT = "sorryServer.port needs forwardingMethod Masquerade, there or in spec: set it, or leave port out"
+SORRY_PORT = (
+    "sorryServer.port needs forwardingMethod Masquerade or Redirect, there or in spec: set it, or leave port out"
+)
 SORRY_TUNNEL = "sorryServer.tunnel needs forwardingMethod Tunnel, there or in spec: set it, or leave tunnel out"
-SORRY_REDIRECT = "sorryServer is for packets, which forwardingMethod Redirect does without: leave one of the two out"
+SORRY_REDIRECT = (
+    "with forwardingMethod Redirect clients are redirected to the sorry server, too, and else they never are: leave"
+    " sorryServer.forwardingMethod out"
+)
 SORRY_PANIC = (
     "panicThresholdPercent sends to failed real servers where sorryServer sends to none of them: leave one of the two"
     " out"
@@ -322,12 +327,12 @@ _TABLE = (
         ".loadFeedback",
     ),
     Combination(
-        f"!has(self.sorryServer) || !has(self.sorryServer.port) || {_SORRY} == 'Masquerade'",
+        f"!has(self.sorryServer) || !has(self.sorryServer.port) || {_SORRY} in ['Masquerade', 'Redirect']",
         SORRY_PORT,
         lambda spec: (
             spec.sorry_server is None
             or spec.sorry_server.port is None
-            or _sorry_method(spec) is ForwardingMethod.MASQUERADE
+            or _sorry_method(spec) in (ForwardingMethod.MASQUERADE, ForwardingMethod.REDIRECT)
         ),
         ".sorryServer.port",
     ),
@@ -342,10 +347,10 @@ _TABLE = (
         ".sorryServer.tunnel",
     ),
     Combination(
-        f"!has(self.sorryServer) || !({_REDIRECTS} || {_SORRY} == 'Redirect')",
+        f"!has(self.sorryServer) || {_REDIRECTS} == ({_SORRY} == 'Redirect')",
         SORRY_REDIRECT,
         lambda spec: (
-            spec.sorry_server is None or ForwardingMethod.REDIRECT not in (spec.forwarding_method, _sorry_method(spec))
+            spec.sorry_server is None or _redirects(spec) == (_sorry_method(spec) is ForwardingMethod.REDIRECT)
         ),
         ".sorryServer",
     ),

@@ -39,7 +39,8 @@ class SorryServer(ApiModel):
         Field(
             ge=1,
             le=65535,
-            description="Its port, with forwardingMethod Masquerade alone. Default: the same as the real servers'.",
+            description="Its port, with forwardingMethod Masquerade or Redirect alone. Default: the same as the real"
+            " servers'.",
         ),
     ] = None
     forwarding_method: Annotated[
