@@ -9,8 +9,13 @@ from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 import pytest
+from hypothesis import settings
 
 from lvs_lab import Lab, cache, preflight
+
+# How fast a test is says nothing about what it tests, and a busy machine would fail it now and then.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 REQUIRE_ALL = os.environ.get("LVS_REQUIRE_ALL") == "1"
 
