@@ -31,7 +31,7 @@ PORTS = {DEFAULT_PORT: "wlc", HASHED_PORT: "mh"}
 SYNC_GROUP = "224.0.0.81"
 PERIOD_SECONDS = 0.005
 """Between connections to one VIP."""
-WATCH_SECONDS = 5.0
+WATCH_SECONDS = 7.0
 ATTEMPTS = 8
 NODES = tuple(
     NodeSpec(name=name, octet=octet, kubernetes=False, memory_mib=memory)
