@@ -17,7 +17,7 @@ from lvs_dr.core.plan import Plan, plan
 from lvs_dr.core.settings import Link
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.table_entries import EntriesMemory
-from lvs_dr.core.weight_factors import FactorView
+from lvs_dr.core.weight_factors import NO_FACTORS, FactorView
 
 # What a plan does not depend on, once nothing is leaving.
 _PASSING = frozenset(("connections", "templates", "silent_marks", "ipvs_slots"))
@@ -38,7 +38,7 @@ class Situation(msgspec.Struct, frozen=True):
     link: Link | None = None
     interface: str = ""  # the director's
     macs: Mapping[str, tuple[str, ...]] = {}  # of peer directors, by node
-    factors: FactorView = {}
+    factors: FactorView = NO_FACTORS  # one object: an empty dict would be another one in each pass
 
     def same(self, other: "Situation | None") -> bool:
         """Tell whether nothing changed: who passes on an unchanged object passes on the same one."""

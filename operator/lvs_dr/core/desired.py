@@ -37,7 +37,7 @@ from lvs_dr.core.sync import with_sync
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.table_entries import EntriesMemory, TableEntries, table_entries
 from lvs_dr.core.tunnels import Ends, ends
-from lvs_dr.core.weight_factors import FactorView
+from lvs_dr.core.weight_factors import NO_FACTORS, FactorView
 
 LOOPBACK: Final = "lo"
 SCOPE_HOST: Final = 254
@@ -101,7 +101,7 @@ def desired(
     interface: str = "",
     macs: Mapping[str, Collection[str]] = MappingProxyType({}),
     memory: EntriesMemory | None = None,
-    factors: FactorView = MappingProxyType({}),
+    factors: FactorView = NO_FACTORS,
 ) -> Desired:
     """Return what the kernel must hold.
 

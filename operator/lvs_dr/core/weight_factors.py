@@ -1,6 +1,8 @@
 """What becomes of the configured weights of one table: a factor for all, a percentage for each destination. Pure."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 
 from msgspec import Struct
 
@@ -30,3 +32,5 @@ class TableFactors(Struct, frozen=True):
 
 FactorView = Mapping[str, TableFactors]
 """By table, only those whose weights change by themselves; a new object when something changes."""
+
+NO_FACTORS: Final[FactorView] = MappingProxyType({})

@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from lvs_dr.agent import decider
 from lvs_dr.agent.load.answers import Saying
 from lvs_dr.agent.load.asking import LoadUnknownError
 from lvs_dr.agent.load.reader import Heard, LoadReader, Want
 from lvs_dr.agent.load.weighing import Weighing
 from lvs_dr.core.checks import TableHealthCheck, TcpCheck
-from lvs_dr.core.desired import desired
+from lvs_dr.core.desired import Desired, desired
 from lvs_dr.core.health import CheckKey, Health
 from lvs_dr.core.kernel import KernelState
 from lvs_dr.core.ledger import Ledger
@@ -321,3 +322,24 @@ async def test_a_load_reaches_the_kernel_and_the_report(bench: Bench) -> None:
         assert "run queue " in weight["message"]
         assert {op.key.address for op in bench.kernel.journal} == {TWO}, "nothing else was touched"
         assert told["tables"][0]["healthy"] == 2
+
+
+async def test_where_no_weight_changes_by_itself_nothing_is_decided_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand entries would be worked out anew in every pass, on every node."""
+    made: list[float] = []
+
+    def counted(*given: Any, **more: Any) -> Desired:
+        made.append(bench.agent.loop.passes)
+        return desired(*given, **more)
+
+    monkeypatch.setattr(decider, "desired", counted)
+    async with bench.running(resync=0.05):
+        await bench.node(DIRECTOR)
+        await bench.table()
+        await bench.until(lambda: len(bench.destinations()) == 2 and bench.speaker.held == {VIP})
+        await bench.passes(3)
+        before = len(made)
+        await bench.passes(5)
+        assert len(made) == before
