@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PACKET = b"x" * 64
 ECHO_SECONDS = 4.0
 """A segment that is lost once is sent again after 0.2 s, twice after 0.6 s, three times after 1.4 s."""
+OPEN_SECONDS = 15.0
+"""The first segment of a connection is sent again after 1, 3 and 7 s; a machine that is busy may lose some."""
 
 
 class Holder:
@@ -57,7 +59,7 @@ class Holder:
 
 
 def _open(address: str, port: int) -> tuple[str, socket.socket]:
-    opened = socket.create_connection((address, port), timeout=ECHO_SECONDS)
+    opened = socket.create_connection((address, port), timeout=OPEN_SECONDS)
     name = b""
     while not name.endswith(b"\n"):
         data = opened.recv(256)
