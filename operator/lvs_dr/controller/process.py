@@ -176,12 +176,10 @@ class Process:
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def _watch(self, parts: Parts, credentials: Credentials) -> None:
-        ready = asyncio.Event()
-        # kopf installs signal handlers of its own when it starts; ours know the order of things.
-        signals = asyncio.create_task(self._signals_again(ready))
         kopf_identity: Any = self._options.identity
+        before = asyncio.all_tasks()
         try:
-            await kopf.operator(
+            tasks = await kopf.spawn_tasks(
                 registry=handlers.registry(
                     parts.intake,
                     credentials,
@@ -194,18 +192,14 @@ class Process:
                 standalone=True,
                 clusterwide=True,
                 stop_flag=self._kopf_stop,
-                ready_flag=ready,
             )
+            # The last thing that this did is to install signal handlers; ours know the order of things.
+            self._take_signals()
+            await kopf.run_tasks(tasks, ignored=before)
         except Exception as error:  # noqa: BLE001 - whatever ends kopf ends us
             self._end(f"the watches ended: {type(error).__name__}: {error}")
         else:
             self._end("the watches ended")
-        finally:
-            signals.cancel()
-
-    async def _signals_again(self, ready: asyncio.Event) -> None:
-        await ready.wait()
-        self._take_signals()
 
     def _spawn(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._tasks.append(asyncio.create_task(self._supervise(name, work), name=name))

@@ -21,8 +21,8 @@ class Agents:
         self.nodes = nodes
         self.healthy: dict[str, bool] = {}
         """Whether a real server is healthy, by name; unnamed ones are."""
-        self.paused = threading.Event()
-        """While set nobody reports or renews."""
+        self._paused = threading.Event()
+        self._round_made = threading.Lock()
         self.mute: set[str] = set()
         """Nodes whose agent neither reports nor renews."""
         self._ended = threading.Event()
@@ -41,16 +41,26 @@ class Agents:
 
     def reset(self) -> None:
         """Play fair again after a test."""
-        self.paused.clear()
+        self.resume()
         self.mute.clear()
         self.healthy.clear()
 
+    def pause(self) -> None:
+        """Have nobody report or renew from now on."""
+        self._paused.set()
+        with self._round_made:  # one that had begun is over
+            return
+
+    def resume(self) -> None:
+        """End pause()."""
+        self._paused.clear()
+
     def _run(self) -> None:
         while not self._ended.wait(0.03):
-            if self.paused.is_set():
-                continue
             try:
-                self._round()
+                with self._round_made:
+                    if not self._paused.is_set():
+                        self._round()
             except OSError:
                 time.sleep(0.2)  # the API server is away
 

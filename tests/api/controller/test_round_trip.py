@@ -225,11 +225,11 @@ def test_lvsnode_deleted_by_mistake_comes_back_undecided(
     cluster.example()
     eventually(cluster.ready)
     before = spec(cluster, DIRECTOR)
-    agents.paused.set()
+    agents.pause()
     cluster.delete("LVSNode", DIRECTOR)
     eventually(lambda: cluster.get("LVSNode", DIRECTOR) is not None)
     stays(lambda: not spec(cluster, DIRECTOR).get("decided"), seconds=0.3)
-    agents.paused.clear()
+    agents.resume()
     eventually(lambda: spec(cluster, DIRECTOR) == before)
     assert cluster.destinations() == list(BACKENDS)
 
