@@ -25,6 +25,8 @@ from tests.e2e.holding import Holder
 
 DIRECTORS = ("director-1", "director-2")
 NEXT_VIP = "192.168.35.101"
+PATIENCE = 8.0
+"""Seconds that a client waits for an answer: its first packet is sent again after 1, 3 and 7 s."""
 TAKEOVER = 30.0
 """Seconds within which a VIP moves here: four intervals of one second, on a machine that is busy."""
 
@@ -152,7 +154,7 @@ def test_all_agents_are_killed_at_once(cluster: Cluster) -> None:
     """An agent is no part of the data path: a bad release of it must not take the traffic down."""
     cluster.example()
     active = cluster.active().name
-    with Traffic(cluster.lab, VIP, VIP_PORT) as traffic:
+    with Traffic(cluster.lab, VIP, VIP_PORT, timeout=PATIENCE) as traffic:
         for _ in range(2):
             for pod in agents(cluster):
                 wait_until(lambda name=pod.name: killed(cluster, name), within=60)  # type: ignore[misc]
@@ -167,7 +169,7 @@ def test_a_pod_that_is_deleted_hands_over(cluster: Cluster) -> None:
     """An upgrade, or a drained node, would cost connections."""
     steady(cluster)
     active = cluster.active()
-    with Traffic(cluster.lab, VIP, VIP_PORT) as traffic:
+    with Traffic(cluster.lab, VIP, VIP_PORT, timeout=PATIENCE) as traffic:
         pod = cluster.agent_pod(active.name)
         cluster.kubectl("-n", NAMESPACE, "delete", "pod", pod, "--wait=true", timeout=90)
         wait_until(lambda: holds(cluster, other(active)), within=TAKEOVER)
@@ -207,7 +209,7 @@ def test_a_cordoned_director_gives_up_its_vips(cluster: Cluster) -> None:
     steady(cluster)
     active = cluster.active()
     try:
-        with Traffic(cluster.lab, VIP, VIP_PORT) as traffic:
+        with Traffic(cluster.lab, VIP, VIP_PORT, timeout=PATIENCE) as traffic:
             cluster.kubectl("cordon", active.name)
             moved(cluster, other(active))
             wait_until(lambda: not holds(cluster, active.name), within=TAKEOVER)

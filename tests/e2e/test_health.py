@@ -51,7 +51,7 @@ def answer(cluster: Cluster, node: str, status: int) -> None:
 def test_a_real_server_that_says_503_gets_no_connection(pages: Cluster) -> None:
     """Its port is open all the time: only what it answers tells that it is not ready. And back."""
     pages.example(healthCheck=CHECK)
-    assert pages.connect(10).answers == {"storage-1": 5, "storage-2": 5}
+    wait_until(lambda: pages.connect(10).answers == {"storage-1": 5, "storage-2": 5}, within=10)
     answer(pages, "storage-1", 503)
     pages.healthy(1, 2)
     got = pages.connect(10)
@@ -83,4 +83,4 @@ def test_a_check_that_cannot_be_made_takes_nobody_out(cluster: Cluster) -> None:
 def test_pings_reach_real_servers(cluster: Cluster) -> None:
     """Raw sockets work with the rights that the agent's pod has."""
     cluster.example(healthCheck={"ping": {}, "intervalSeconds": 1})
-    assert cluster.connect(10).answers == {"storage-1": 5, "storage-2": 5}
+    wait_until(lambda: cluster.connect(10).answers == {"storage-1": 5, "storage-2": 5}, within=10)
