@@ -17,10 +17,8 @@ from lvs_dr.netlink.address import RTM_NEWADDR
 from lvs_dr.netlink.batch import check, chunks
 from lvs_dr.netlink.errors import (
     DumpInterrupted,
-    MalformedMessage,
     NetlinkError,
     NetlinkOverflow,
-    NetlinkTimeout,
     SocketUnusable,
 )
 from lvs_dr.netlink.message import (
@@ -34,7 +32,7 @@ from lvs_dr.netlink.message import (
     decode_error,
     split,
 )
-from lvs_dr.netlink.transport import Patience, Transport
+from lvs_dr.netlink.transport import Patience, Transport, receive
 
 DEFAULT_TIMEOUT: Final = 5.0
 CHUNK_BYTES: Final = 64 * 1024
@@ -110,7 +108,7 @@ class RouteSocket:
             patience = Patience(self._clock, self._timeout)
             done = False
             while not done:
-                data = self._receive(patience)
+                data = receive(self._transport, self._buffer, patience, "rtnetlink")
                 for header in split(data, len(data)):
                     if header.kind != NLMSG_ERROR or not base <= header.sequence <= final:
                         continue
@@ -139,7 +137,7 @@ class RouteSocket:
         interrupted = 0
         patience = Patience(self._clock, self._timeout)
         while True:
-            data = self._receive(patience)
+            data = receive(self._transport, self._buffer, patience, "rtnetlink")
             before = len(answers)
             for header in split(data, len(data)):
                 if header.sequence != sequence:
@@ -171,23 +169,6 @@ class RouteSocket:
         if sent != len(chunk):
             raise SocketUnusable(f"rtnetlink: {sent} of {len(chunk)} bytes were sent")
         return base
-
-    def _receive(self, patience: Patience) -> bytes:
-        while True:
-            try:
-                length, sender = self._transport.recvfrom_into(self._buffer, 0, socket.MSG_TRUNC)
-            except BlockingIOError as error:
-                raise NetlinkTimeout(f"rtnetlink: no answer within {self._timeout} s") from error
-            except OSError as error:
-                if error.errno == errno.ENOBUFS:
-                    raise NetlinkOverflow("rtnetlink: answers were lost") from error
-                raise SocketUnusable(f"rtnetlink: receiving failed: {error}") from error
-            if sender[0] != 0:
-                patience.spend("rtnetlink")
-                continue  # another process may write to our port; only the kernel is believed
-            if length > len(self._buffer):
-                raise MalformedMessage(f"an answer of {length} bytes was cut off")
-            return bytes(self._buffer[:length])
 
 
 class RouteMonitor:

@@ -13,7 +13,7 @@ from enum import IntEnum
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from lvs_dr.netlink.errors import MalformedMessage, NetlinkOverflow, NetlinkTimeout, SocketUnusable
+from lvs_dr.netlink.errors import MalformedMessage, SocketUnusable
 from lvs_dr.netlink.message import (
     HEADER,
     HEADER_SIZE,
@@ -27,7 +27,7 @@ from lvs_dr.netlink.message import (
     split,
     walk,
 )
-from lvs_dr.netlink.transport import Patience, Transport, open_transport
+from lvs_dr.netlink.transport import Patience, Transport, open_transport, receive
 
 DEFAULT_TIMEOUT: Final = 5.0
 
@@ -171,7 +171,7 @@ class SocketTable:
             raise SocketUnusable(f"sock_diag: sending failed: {error}") from error
         patience = Patience(self._clock, self._timeout)
         while True:
-            data = self._receive(patience)
+            data = receive(self._transport, self._buffer, patience, "sock_diag")
             ours = False
             for header in split(data, len(data)):
                 if header.sequence != sequence:
@@ -183,23 +183,6 @@ class SocketTable:
                 yield decode(memoryview(data)[header.start : header.stop])
             if not ours:
                 patience.spend("sock_diag")
-
-    def _receive(self, patience: Patience) -> bytes:
-        while True:
-            try:
-                length, sender = self._transport.recvfrom_into(self._buffer, 0, socket.MSG_TRUNC)
-            except BlockingIOError as error:
-                raise NetlinkTimeout(f"sock_diag: no answer within {self._timeout} s") from error
-            except OSError as error:
-                if error.errno == errno.ENOBUFS:
-                    raise NetlinkOverflow("sock_diag: answers were lost") from error
-                raise SocketUnusable(f"sock_diag: receiving failed: {error}") from error
-            if sender[0] != 0:
-                patience.spend("sock_diag")
-                continue  # another process may write to our port; only the kernel is believed
-            if length > len(self._buffer):
-                raise MalformedMessage(f"an answer of {length} bytes was cut off")
-            return bytes(self._buffer[:length])
 
 
 def _end(data: bytes, header: Header) -> None:

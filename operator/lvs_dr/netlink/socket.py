@@ -21,7 +21,6 @@ from lvs_dr.netlink.errors import (
     NetlinkError,
     NetlinkFailure,
     NetlinkOverflow,
-    NetlinkTimeout,
     SocketUnusable,
 )
 from lvs_dr.netlink.message import (
@@ -39,7 +38,7 @@ from lvs_dr.netlink.message import (
     decode_error,
     split,
 )
-from lvs_dr.netlink.transport import Patience, Transport, open_transport
+from lvs_dr.netlink.transport import Patience, Transport, open_transport, receive
 
 DEFAULT_TIMEOUT: Final = 5.0
 """Seconds that one call may wait for the kernel's answers (module loading happens in `send`)."""
@@ -72,7 +71,6 @@ class GenericNetlinkSocket:
         self._timeout = timeout
         self._clock = clock
         self._buffer = bytearray(_RECEIVE_BYTES)
-        self._view = memoryview(self._buffer)
         self._next_sequence = 1
         self._transport: Transport | None = transport or open_transport(timeout)
         try:
@@ -246,25 +244,13 @@ class GenericNetlinkSocket:
 
     def _receive(self, patience: Patience) -> bytes:
         """Return one datagram of the kernel. Raises NetlinkTimeout, NetlinkOverflow, MalformedMessage."""
-        transport = self._open()
-        while True:
-            try:
-                length, sender = transport.recvfrom_into(self._buffer, 0, socket.MSG_TRUNC)
-            except BlockingIOError as error:
-                raise NetlinkTimeout(f"{self.family}: no answer within {self._timeout} s") from error
-            except OSError as error:
-                if error.errno == errno.ENOBUFS:
-                    self._drain()
-                    raise NetlinkOverflow(f"{self.family}: answers were lost") from error
-                raise SocketUnusable(f"{self.family}: receiving failed: {error}") from error
-            if sender[0] != 0:
-                patience.spend(self.family)
-                continue  # another process may write to our port; only the kernel is believed
-            if length > len(self._buffer):
-                raise MalformedMessage(f"an answer of {length} bytes was cut off")
-            data = bytes(self._view[:length])
-            _refuse_overrun(data)
-            return data
+        try:
+            data = receive(self._open(), self._buffer, patience, self.family)
+        except NetlinkOverflow:
+            self._drain()
+            raise
+        _refuse_overrun(data)
+        return data
 
     def _drain(self) -> None:
         """Throw away what is queued: after a loss it answers requests that have been given up."""

@@ -1,11 +1,12 @@
 """How datagrams reach the kernel: what a netlink socket must do, the real one, and how long to wait for it."""
 
+import errno
 import socket
 import struct
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from lvs_dr.netlink.errors import NetlinkTimeout, SocketUnusable
+from lvs_dr.netlink.errors import MalformedMessage, NetlinkOverflow, NetlinkTimeout, SocketUnusable
 
 BUFFER_BYTES: Final = 8 * 1024 * 1024
 """Send and receive buffer: room for the errors of a batch in which every message fails."""
@@ -45,16 +46,38 @@ class Patience:
 
     def __init__(self, clock: Callable[[], float], seconds: float) -> None:
         self._clock = clock
-        self._seconds = seconds
+        self.seconds = seconds
         self._end: float | None = None
 
     def spend(self, family: str) -> None:
         """Note an answer to somebody else. Raises NetlinkTimeout when they have come for too long."""
         now = self._clock()
         if self._end is None:
-            self._end = now + self._seconds
+            self._end = now + self.seconds
         elif now >= self._end:
-            raise NetlinkTimeout(f"{family}: no answer of its own within {self._seconds} s")
+            raise NetlinkTimeout(f"{family}: no answer of its own within {self.seconds} s")
+
+
+def receive(transport: Transport, buffer: bytearray, patience: Patience, family: str) -> bytes:
+    """Return one datagram of the kernel; `buffer` holds it meanwhile, `family` names the protocol in errors.
+
+    Raises NetlinkTimeout, NetlinkOverflow, MalformedMessage (it did not fit), SocketUnusable.
+    """
+    while True:
+        try:
+            length, sender = transport.recvfrom_into(buffer, 0, socket.MSG_TRUNC)
+        except BlockingIOError as error:
+            raise NetlinkTimeout(f"{family}: no answer within {patience.seconds} s") from error
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                raise NetlinkOverflow(f"{family}: answers were lost") from error
+            raise SocketUnusable(f"{family}: receiving failed: {error}") from error
+        if sender[0] != 0:
+            patience.spend(family)
+            continue  # another process may write to our port; only the kernel is believed
+        if length > len(buffer):
+            raise MalformedMessage(f"an answer of {length} bytes was cut off")
+        return bytes(memoryview(buffer)[:length])
 
 
 def open_transport(timeout: float, protocol: int = _NETLINK_GENERIC) -> socket.socket:
