@@ -250,7 +250,7 @@ async def test_in_doubt_it_asks_again_soon(target: Target) -> None:
         assert asyncio.get_running_loop().time() - began < 0.2 + 0.35  # three slow ones take 0.4 s at least
 
 
-async def test_what_starts_late_is_counted() -> None:
+async def test_what_starts_late_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent with more checks than it can make says so, and does not make up for them in a burst."""
     blocked = asyncio.Event()
 
@@ -259,8 +259,8 @@ async def test_what_starts_late_is_counted() -> None:
         return ""
 
     keys = [CheckKey("127.0.0.1", port, settings(interval=0.05)) for port in range(1, 4)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 100))  # files for one check at once
     async with checking(slow) as checks:
-        checks.prober._slots = asyncio.Semaphore(1)
         checks.prober.update(keys, keys)
         await asyncio.sleep(0.1)  # two wait for their turn, and it passes
         blocked.set()

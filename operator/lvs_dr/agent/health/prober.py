@@ -1,11 +1,6 @@
-"""Runs the checks: each at its interval, equal ones once, results into the state machines of `core.health`.
-
-A check that waits for its turn is an entry of a heap and no task: thousands cost little memory.
-"""
+"""Runs the checks: each at its interval, equal ones once, results into the state machines of `core.health`."""
 
 import asyncio
-import heapq
-import itertools
 import logging
 import random
 import resource
@@ -18,12 +13,12 @@ from typing import Final
 import msgspec
 
 from lvs_dr.agent.health.attempt import CannotCheckError
+from lvs_dr.agent.timetable import Timetable
 from lvs_dr.core.health import CheckKey, CheckState, Health, HealthView, carry_over, pause, step
 
 log = logging.getLogger(__name__)
 
 IN_FLIGHT: Final = 4096  # checks at the same time; more wait for their turn
-BATCH: Final = 64  # checks that start without a look at answers in between
 OTHER_FILES: Final = 256  # that the agent may have open besides
 LATE_PART: Final = 0.1  # of its interval: a check that starts later than this after its time counts as late
 LOGGED: Final = 10  # checks that cannot be made, by name, in so many seconds:
@@ -72,12 +67,7 @@ class Prober:
         self._health: dict[CheckKey, Health] = {}  # of `_states`
         self._messages: dict[CheckKey, _Told] = {}
         self._troubles: dict[CheckKey, _Told] = {}
-        self._due: list[tuple[float, int, CheckKey]] = []
-        self._numbers = itertools.count()
-        self._tickets: dict[CheckKey, int] = {}  # the entry of the heap that counts; older ones are void
-        self._running: set[asyncio.Task[None]] = set()
-        self._slots = asyncio.Semaphore(IN_FLIGHT)
-        self._news = asyncio.Event()
+        self._timetable = Timetable("a check", self._one)
         self._view: dict[CheckKey, Health] | None = None
         self._own: tuple[str, ...] = ()
         self._sources: dict[tuple[str, bool], str] = {}
@@ -99,7 +89,8 @@ class Prober:
         added = wanted - before
         fresh = carry_over(self._states, added, in_service) if added else {}
         for key in before - wanted:
-            del self._tickets[key], self._states[key], self._health[key]
+            self._timetable.drop(key)
+            del self._states[key], self._health[key]
             self._messages.pop(key, None)
             self._troubles.pop(key, None)
         self._states.update(fresh)
@@ -108,7 +99,7 @@ class Prober:
         for key, state in fresh.items():
             # What is not served waits for its first result; what is can wait for its turn, spread evenly.
             known = state.health is not Health.UNKNOWN
-            self._schedule(key, now + random.random() * key.check.interval_seconds if known else now)
+            self._timetable.schedule(key, now + random.random() * key.check.interval_seconds if known else now)
 
     def use_addresses(self, own: tuple[str, ...]) -> None:
         """Ask from these addresses (with prefix length) where a check names the network it must come from."""
@@ -137,48 +128,7 @@ class Prober:
 
     async def run(self) -> None:
         """Run checks until cancelled."""
-        loop = asyncio.get_running_loop()
-        self._slots = asyncio.Semaphore(allowed_at_once())
-        try:
-            while True:
-                self._news.clear()
-                for number in itertools.count(1):
-                    if not self._due or self._due[0][0] > loop.time():
-                        break
-                    if number % BATCH == 0:
-                        await asyncio.sleep(0)  # answers are looked at before more is asked
-                    due, ticket, key = heapq.heappop(self._due)
-                    if self._tickets.get(key) == ticket:
-                        await self._slots.acquire()
-                        self._start(key, ticket, due)
-                pause_seconds = self._due[0][0] - loop.time() if self._due else None
-                try:
-                    async with asyncio.timeout(pause_seconds):
-                        await self._news.wait()
-                except TimeoutError:
-                    pass
-        finally:
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
-
-    def _schedule(self, key: CheckKey, due: float) -> None:
-        ticket = next(self._numbers)
-        self._tickets[key] = ticket
-        heapq.heappush(self._due, (due, ticket, key))
-        if self._due[0][1] == ticket:  # earlier than what is being waited for
-            self._news.set()
-
-    def _start(self, key: CheckKey, ticket: int, due: float) -> None:
-        task = asyncio.create_task(self._one(key, ticket, due))
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._slots.release()
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a check was not made", exc_info=task.exception())
+        await self._timetable.run(allowed_at_once())
 
     async def _one(self, key: CheckKey, ticket: int, due: float) -> None:
         """Check once, and schedule the next from the start of this one."""
@@ -193,13 +143,13 @@ class Prober:
             message, trouble = "", "the check itself failed: see the agent's log"
             if key not in self._troubles:
                 log.exception("a check of %s failed unexpectedly", _name(key))
-        if self._tickets.get(key) == ticket:  # still wanted
+        if self._timetable.is_wanted(key, ticket):
             took = round((loop.time() - began) * 1000)
             if trouble:
                 self._broken(key, trouble, took)
             else:
                 self._result(key, message, took)
-            self._schedule(key, max(loop.time(), began + self._pause(key, first=first)))
+            self._timetable.schedule(key, max(loop.time(), began + self._pause(key, first=first)))
         self._counted(not message and not trouble)
 
     async def _made(self, key: CheckKey) -> tuple[str, str]:

@@ -4,8 +4,6 @@ Every director asks by itself, Backup too, and the API server has no part in it.
 """
 
 import asyncio
-import heapq
-import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,6 +11,7 @@ from typing import Final, NamedTuple
 
 from lvs_dr.agent.load.answers import Saying
 from lvs_dr.agent.load.asking import LoadUnknownError
+from lvs_dr.agent.timetable import Timetable
 from lvs_dr.core.load_spec import LoadQuestion
 from lvs_dr.core.loads import ServerLoad, Sockets
 
@@ -57,12 +56,7 @@ class LoadReader:
         self._by: dict[str, Mapping[LoadQuestion, Want]] = {}
         self._heard: dict[LoadQuestion, Heard] = {}
         self._troubles: dict[LoadQuestion, str] = {}
-        self._due: list[tuple[float, int, LoadQuestion]] = []
-        self._numbers = itertools.count()
-        self._tickets: dict[LoadQuestion, int] = {}  # the entry of the heap that counts
-        self._running: set[asyncio.Task[None]] = set()
-        self._slots = asyncio.Semaphore(AT_ONCE)
-        self._changed = asyncio.Event()
+        self._timetable = Timetable("a question for load", self._one)
         self.asked = 0
         self.unanswered = 0
 
@@ -76,13 +70,13 @@ class LoadReader:
             for question, want in each.items():
                 merged[question] = want.joined(merged.get(question))
         self._wanted = merged
-        for gone in self._tickets.keys() - merged.keys():
-            del self._tickets[gone]
+        for gone in self._timetable.entries - merged.keys():
+            self._timetable.drop(gone)
             self._heard.pop(gone, None)
             self._troubles.pop(gone, None)
         now = asyncio.get_running_loop().time()
-        for question in merged.keys() - self._tickets.keys():
-            self._schedule(question, now)
+        for question in merged.keys() - self._timetable.entries:
+            self._timetable.schedule(question, now)
 
     def heard(self, question: LoadQuestion) -> Heard | None:
         """Return the last answer; None before the first."""
@@ -94,45 +88,9 @@ class LoadReader:
 
     async def run(self) -> None:
         """Ask until cancelled."""
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                self._changed.clear()
-                while self._due and self._due[0][0] <= loop.time():
-                    _, ticket, question = heapq.heappop(self._due)
-                    if self._tickets.get(question) == ticket:
-                        await self._slots.acquire()
-                        self._start(question, ticket)
-                pause = self._due[0][0] - loop.time() if self._due else None
-                try:
-                    async with asyncio.timeout(pause):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
-        finally:
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+        await self._timetable.run(AT_ONCE)
 
-    def _schedule(self, question: LoadQuestion, due: float) -> None:
-        ticket = next(self._numbers)
-        self._tickets[question] = ticket
-        heapq.heappush(self._due, (due, ticket, question))
-        if self._due[0][1] == ticket:
-            self._changed.set()
-
-    def _start(self, question: LoadQuestion, ticket: int) -> None:
-        task = asyncio.create_task(self._one(question, ticket))
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._slots.release()
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a load was not asked for", exc_info=task.exception())
-
-    async def _one(self, question: LoadQuestion, ticket: int) -> None:
+    async def _one(self, question: LoadQuestion, ticket: int, _due: float) -> None:
         """Ask once, and schedule the next question from the start of this one."""
         loop = asyncio.get_running_loop()
         want = self._wanted[question] if question in self._wanted else Want(1.0)
@@ -147,11 +105,13 @@ class LoadReader:
         except Exception:
             trouble = "asking itself failed: see the agent's log"
             log.exception("asking %s for its load failed unexpectedly", question.address)
-        if self._tickets.get(question) != ticket:
+        if not self._timetable.is_wanted(question, ticket):
             return
         first = question not in self._heard and question not in self._troubles
         # Many may have been asked for the first time at once: the second time spreads them.
-        self._schedule(question, max(loop.time(), began + want.interval * (random.random() if first else 1.0)))
+        self._timetable.schedule(
+            question, max(loop.time(), began + want.interval * (random.random() if first else 1.0))
+        )
         if answer is None:
             self._unanswered(question, trouble)
         else:
