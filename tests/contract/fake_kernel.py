@@ -1,7 +1,7 @@
 """A stateful kernel for tests: held by the contract tests to what the real one does."""
 
 import errno
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from lvs_dr.agent.kernel import errors
 from lvs_dr.agent.kernel.protocol import Interface
@@ -23,6 +23,7 @@ from lvs_dr.core.kernel import (
     GuePortKey,
     GuePortOp,
     KernelState,
+    MarkUse,
     Op,
     RouteKey,
     RouteOp,
@@ -39,8 +40,10 @@ from lvs_dr.core.kernel import (
     Verb,
 )
 from lvs_dr.core.node_order import blocked
+from lvs_dr.core.probes import EVERYWHERE, interface_of, probe_keys
 from lvs_dr.core.scope import Scope
 from lvs_dr.core.settings import SETTING_KEYS, TCP, TCP_FIN, UDP, sysctl_key
+from lvs_dr.core.suspicions import OwnView
 from lvs_dr.core.tunnels import MODULES, NAME_PREFIX
 from tests.contract.fake_daemons import FakeDaemons
 
@@ -61,6 +64,9 @@ class FakeKernel:
         self.connections: dict[DestinationKey, int] = {}
         self.templates: dict[DestinationKey, int] = {}
         self.marks_seen: set[int] = set()  # firewall marks that packets have carried
+        self.mark_packets: dict[int, int] = {}  # how many packets have carried a firewall mark
+        self.interface_sysctls: dict[SysctlKey, str] = {}  # of those that checks need; "0" until set
+        self.view = OwnView()
         self.slots = 4096
         self.settings: dict[SysctlKey, str] = dict.fromkeys(SETTING_KEYS, "0")  # below net.ipv4.vs
         self.settings[sysctl_key("sync_threshold")] = "3\t50"
@@ -104,7 +110,11 @@ class FakeKernel:
             destinations=Destinations.of((key, self.destinations[key]) for key in read),
             addresses=told,
             routes=frozenset(self.routes),
-            sysctls={**self.sysctls, **self.settings} if settings else dict(self.sysctls),
+            sysctls={
+                **self.sysctls,
+                **(self.settings if settings else {}),
+                **self._interface_sysctls(probe_keys(parts.probes)),
+            },
             timeouts=dict(self.timeouts) if settings else {},
             daemons=dict(self.daemons) if settings else {},
             tunnels={key: one for key, one in self.tunnels.items() if key.name.startswith(NAME_PREFIX)}
@@ -119,6 +129,9 @@ class FakeKernel:
             silent_marks=frozenset(key for key in self.services if key.mark and key.mark not in self.marks_seen)
             if with_ipvs
             else frozenset(),
+            mark_packets={key: self.mark_packets.get(key.mark, 0) for key in self.services if key.mark}
+            if with_ipvs
+            else {},
             ipvs_slots=self.slots if with_ipvs else 0,
         )
 
@@ -131,9 +144,17 @@ class FakeKernel:
                 failures.append(failure)
         return tuple(failures)
 
-    def read_sysctls(self) -> Mapping[SysctlKey, str]:
-        """Return the ARP settings."""
-        return dict(self.sysctls)
+    def read_sysctls(self, keys: Sequence[SysctlKey] = ARP_KEYS) -> Mapping[SysctlKey, str]:
+        """Return the settings of interfaces."""
+        return {**self.sysctls, **self._interface_sysctls(key for key in keys if interface_of(key))}
+
+    def mark_use(self, service: ServiceKey) -> MarkUse | None:
+        """Return how a firewall-mark service is used; each packet counts as a connection that lives."""
+        if service not in self.services:
+            return None
+        places = frozenset((key.address, key.port) for key in self.destinations if key.service == service)
+        count = self.mark_packets.get(service.mark, 0)
+        return MarkUse(places, count, count)
 
     def interfaces(self) -> tuple[Interface, ...]:
         """Return the links with all addresses, host addresses of `self.addresses` included."""
@@ -155,6 +176,10 @@ class FakeKernel:
     def next_hops(self) -> tuple[str, ...]:
         """Return the gateways."""
         return tuple(sorted(self.gateways))
+
+    def own_view(self, interfaces: Collection[str]) -> OwnView:  # noqa: ARG002 - all of it is told
+        """Return what tests say."""
+        return self.view
 
     def boot_id(self) -> str:
         """Return the id of this boot."""
@@ -181,7 +206,7 @@ class FakeKernel:
         return (
             dict(self.services), dict(self.destinations), dict(self.addresses), set(self.routes), dict(self.sysctls),
             dict(self.settings), dict(self.timeouts), dict(self.daemons), dict(self.tunnels), set(self.gue_ports),
-            dict(self.guards),
+            dict(self.guards), {key: one for key, one in self.interface_sysctls.items() if one != "0"},
         )  # fmt: skip
 
     # How each operation works
@@ -293,6 +318,9 @@ class FakeKernel:
     def _sysctl(self, op: SysctlOp) -> int:
         if op.key in self.read_only:
             return errno.EROFS
+        if self._interface_sysctl(op.key) is not None and op.key not in self.settings:
+            self.interface_sysctls[op.key] = op.value
+            return 0
         if op.key in self.settings and self.has_ipvs:
             self.settings[op.key] = op.value
             return 0
@@ -300,6 +328,15 @@ class FakeKernel:
             return errno.ENOENT
         self.sysctls[op.key] = op.value
         return 0
+
+    def _interface_sysctls(self, keys: Iterable[SysctlKey]) -> dict[SysctlKey, str]:
+        return {key: value for key in keys if (value := self._interface_sysctl(key)) is not None}
+
+    def _interface_sysctl(self, key: SysctlKey) -> str | None:
+        if key in self.settings:
+            return self.settings[key] if self.has_ipvs else None
+        there = key == EVERYWHERE or interface_of(key) in self.links
+        return self.interface_sysctls.get(key, "0") if there else None
 
     def _timeout(self, op: TimeoutOp) -> int:
         if not self.has_ipvs:

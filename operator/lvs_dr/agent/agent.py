@@ -11,12 +11,15 @@ from pathlib import Path
 from msgspec import structs
 
 from lvs_dr.agent.apiclient import ApiClient
+from lvs_dr.agent.arp_watch import ArpWatch
+from lvs_dr.agent.arp_watch import Asker as ArpAsker
 from lvs_dr.agent.assigner import Assigner
 from lvs_dr.agent.desired import DesiredState
 from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.facts import MAXIMUM_PROBLEMS, TableReports, problem, status
 from lvs_dr.agent.groupwatch import GroupWatch
 from lvs_dr.agent.health.checkers import SCRIPTS, Checkers
+from lvs_dr.agent.health.marks import Marks
 from lvs_dr.agent.health.prober import Check, Prober
 from lvs_dr.agent.inforce import Force, InForce
 from lvs_dr.agent.lastgood import LastGoodFile
@@ -81,6 +84,7 @@ class Agent:
         ledger: LedgerFile,
         last_good: LastGoodFile,
         resolver: Resolver | None = None,
+        asker: ArpAsker | None = None,
         speaker_repairs: Callable[[], int] = lambda: 0,
         more: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
     ) -> None:
@@ -98,7 +102,11 @@ class Agent:
         self.in_force = InForce(settings.node)
         self.secrets = Secrets(client, settings.namespace, changed=self.wake)
         self._checkers = Checkers(settings.check_scripts, self.secrets.read)
-        self.prober = Prober(changed=self.wake, counted=self._checked, check=settings.check or self._checkers)
+        self.marks = Marks(door.mark_use, changed=self._marks_changed)
+        self._checkers.asked, self._checkers.hops = self.marks.asked, self.marks.hops
+        self.prober = Prober(
+            changed=self.wake, counted=self._checked, check=settings.check or self._checkers, marks=self.marks
+        )
         self.loads = LoadReader(settings.ask_load or Asker(settings.load_port))
         self.redirects = Redirects(
             settings.redirector_socket,
@@ -109,6 +117,7 @@ class Agent:
         )
         self.assigner = Assigner(speaker, wake=self.wake)
         self.peers = PeerMacs(resolver, changed=self.wake) if resolver is not None else None
+        self.arp_watch = ArpWatch(asker, changed=self.wake) if asker is not None else None
         self.node_pass = NodePass(
             source=self.source,
             in_force=self.in_force,
@@ -117,6 +126,8 @@ class Agent:
             assigner=self.assigner,
             prober=self.prober,
             weighing=Weighing(self.loads),
+            marks=self.marks,
+            arp_watch=self.arp_watch,
             peers=self.peers,
             redirects=self.redirects,
         )
@@ -170,6 +181,10 @@ class Agent:
         """Return how much drift was repaired since the start."""
         return self.node_pass.drift.repairs + self._speaker_repairs()
 
+    def _marks_changed(self) -> None:
+        self.prober.marks_changed()
+        self.wake()
+
     def wake(self) -> None:
         """Have a pass made soon."""
         self.loop.wake()
@@ -206,6 +221,8 @@ class Agent:
         }
         if self.peers is not None:
             parts["MAC addresses of peers"] = self.peers.run
+        if self.arp_watch is not None:
+            parts["ARP of real servers"] = self.arp_watch.run
         tasks = [asyncio.create_task(self._kept_running(name, part), name=name) for name, part in parts.items()]
         try:
             await self.loop.run()

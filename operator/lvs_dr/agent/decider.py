@@ -20,7 +20,7 @@ from lvs_dr.core.table_entries import EntriesMemory
 from lvs_dr.core.weight_factors import NO_FACTORS, FactorView
 
 # What a plan does not depend on, once nothing is leaving.
-_PASSING = frozenset(("connections", "templates", "silent_marks", "ipvs_slots"))
+_PASSING = frozenset(("connections", "templates", "silent_marks", "mark_packets", "ipvs_slots"))
 _LASTING = tuple(name for name in KernelState.__struct_fields__ if name not in _PASSING)
 
 
@@ -39,6 +39,7 @@ class Situation(msgspec.Struct, frozen=True):
     interface: str = ""  # the director's
     macs: Mapping[str, tuple[str, ...]] = {}  # of peer directors, by node
     factors: FactorView = NO_FACTORS  # one object: an empty dict would be another one in each pass
+    strict: bool = False  # rp_filter is 1 for all interfaces
 
     def same(self, other: "Situation | None") -> bool:
         """Tell whether nothing changed: who passes on an unchanged object passes on the same one."""
@@ -52,7 +53,7 @@ class Situation(msgspec.Struct, frozen=True):
             and (self.spec is other.spec or self.spec == other.spec)
             and (self.held, self.unreadable, self.owner, self.link)
             == (other.held, other.unreadable, other.owner, other.link)
-            and (self.interface, self.macs) == (other.interface, other.macs)
+            and (self.interface, self.macs, self.strict) == (other.interface, other.macs, other.strict)
         )
 
 
@@ -82,6 +83,7 @@ class Decider:
                 macs=now.macs,
                 memory=self._entries,
                 factors=now.factors,
+                strict=now.strict,
             )
             self._situation = now
         return self._goal, self._plan(self._goal, actual, now.ledger, clock)

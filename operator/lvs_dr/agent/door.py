@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from lvs_dr.agent.kernel.protocol import Interface, Kernel
-from lvs_dr.core.kernel import Failure, KernelState, Op, SysctlKey
+from lvs_dr.core.arp_settings import ARP_KEYS
+from lvs_dr.core.kernel import Failure, KernelState, MarkUse, Op, ServiceKey, SysctlKey
 from lvs_dr.core.scope import Scope
+from lvs_dr.core.suspicions import OwnView
 
 CALL_SECONDS = 20.0
 
@@ -60,13 +62,21 @@ class KernelDoor:
         """Carry out operations."""
         return await self.call(self._kernel.apply, ops)
 
-    async def read_sysctls(self) -> Mapping[SysctlKey, str]:
-        """Read the ARP settings."""
-        return await self.call(self._kernel.read_sysctls)
+    async def mark_use(self, service: ServiceKey) -> MarkUse | None:
+        """Read one firewall-mark service."""
+        return await self.call(self._kernel.mark_use, service)
+
+    async def read_sysctls(self, keys: Sequence[SysctlKey] = ARP_KEYS) -> Mapping[SysctlKey, str]:
+        """Read settings of interfaces."""
+        return await self.call(self._kernel.read_sysctls, keys)
 
     async def surroundings(self) -> tuple[tuple[Interface, ...], tuple[str, ...]]:
         """Read the interfaces and the next hops."""
         return await self.call(lambda: (self._kernel.interfaces(), self._kernel.next_hops()))
+
+    async def own_view(self, interfaces: Collection[str]) -> OwnView:
+        """Read what may keep clients of VIPs from an answer."""
+        return await self.call(self._kernel.own_view, interfaces)
 
     def close(self) -> None:
         """Close the kernel's sockets in its thread; a stuck thread is left behind."""

@@ -11,7 +11,7 @@ from lvs_dr.agent.lastgood import TableVersion
 from lvs_dr.agent.load.weighing import TableWeights
 from lvs_dr.agent.watch import Unreadable
 from lvs_dr.core.desired import Refusal
-from lvs_dr.core.health import CheckKey, Health, HealthView
+from lvs_dr.core.health import CheckKey, Health, HealthView, check_key
 from lvs_dr.core.ipvs_table import check_ports, served, services_of
 from lvs_dr.core.kernel import DestinationOp, Failure, ServiceKey, ServiceOp
 from lvs_dr.core.node import (
@@ -28,6 +28,7 @@ from lvs_dr.core.node import (
     VirtualRouterReport,
 )
 from lvs_dr.core.reasons import Reason
+from lvs_dr.core.suspicions import Suspicion
 from lvs_dr.core.sync_spec import SyncReport
 from lvs_dr.core.table import DirectorTableSpec, TableDestination
 
@@ -60,6 +61,7 @@ class Facts(msgspec.Struct, frozen=True):
     interfaces: Sequence[InterfaceReport] = ()
     next_hops: Sequence[str] = ()
     problems: Sequence[Problem] = ()
+    suspicions: tuple[Suspicion, ...] = ()
     repairs: int = 0
     ipvs: IpvsReport | None = None
     sync: SyncReport | None = None
@@ -116,6 +118,7 @@ def status(facts: Facts, outcomes: Outcomes, reports: tuple[TableReport, ...] | 
         tables=_table_reports(facts, outcomes) if reports is None else reports,
         problems=_problems(facts),
         sockets=tuple(facts.sockets),
+        suspicions=facts.suspicions,
         ipvs=facts.ipvs,
         sync=facts.sync,
         repairs=facts.repairs,
@@ -251,17 +254,20 @@ def _not_well(table: DirectorTableSpec, outcomes: Outcomes) -> Iterable[TableExc
         return
     ports = check_ports(table)
     for entry in table.destinations:
-        found = [(port, outcomes(CheckKey(entry.checked_at, port, table.health_check))) for port in ports]
-        exception = _first_wrong(entry, found)
+        found = [(port, outcomes(check_key(table, entry, port, table.health_check))) for port in ports]
+        exception = _first_wrong(table.address, entry, found)
         if exception is not None:
             yield exception
 
 
-def _first_wrong(entry: TableDestination, found: Sequence[tuple[int, Outcome]]) -> TableException | None:
+def _first_wrong(vip: str, entry: TableDestination, found: Sequence[tuple[int, Outcome]]) -> TableException | None:
     """Return what is wrong with a real server: what takes it out first, then what is not known."""
     failed = [(port, one) for port, one in found if one.health is Health.DOWN]
     if failed:
         texts = (one.message or "check failed" for _, one in failed)
+        if all(one.blackholed for _, one in failed):
+            texts = (f"well there, and not on the VIP {vip}: {text}" for text in texts)
+            return _about(entry, Reason.BLACKHOLED, [port for port, _ in failed], texts, failed[0][1])
         return _about(entry, Reason.CHECK_FAILED, [port for port, _ in failed], texts, failed[0][1])
     broken = [(port, one) for port, one in found if one.trouble]
     unknown = any(one.health is Health.UNKNOWN for _, one in found)

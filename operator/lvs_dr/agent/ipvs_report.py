@@ -9,6 +9,7 @@ from lvs_dr.core.kernel import AddressKey, DestinationKey, KernelState, ServiceK
 from lvs_dr.core.ledger import ServiceNote
 from lvs_dr.core.node import IpvsReport, Problem
 from lvs_dr.core.plan import Plan
+from lvs_dr.core.probes import NO_PROBES, Probes
 from lvs_dr.core.reasons import Reason
 
 CONNECTIONS_PER_SLOT: Final = 8
@@ -34,14 +35,16 @@ class ConnectionCount:
         return self._told
 
 
-def ipvs_report(made: Plan, actual: KernelState, count: ConnectionCount) -> IpvsReport:
-    """Return what to report of IPVS on a director."""
+def ipvs_report(made: Plan, actual: KernelState, count: ConnectionCount, probes: Probes = NO_PROBES) -> IpvsReport:
+    """Return what to report of IPVS on a director. The connections of checks, by `probes`, are nobody's."""
     foreign = [key for key in made.foreign if isinstance(key, ServiceKey)]
     if any(not isinstance(key, AddressKey) for key in made.foreign):
         ours = made.ledger.known_destinations
         live = sum(number for key, number in actual.connections.items() if number and key in ours)
     else:
         live = sum(sum(group.values()) for group in actual.connections.groups.values())
+    live -= sum(sum(actual.connections.group(key).values()) for key in probes)
+    live = max(0, live)
     return IpvsReport(
         connection_table_size=actual.ipvs_slots,
         connections=count.told(live),

@@ -8,6 +8,7 @@ from functools import partial
 
 from msgspec import structs
 
+from lvs_dr.agent.arp_watch import ArpWatch
 from lvs_dr.agent.assigner import Assigner
 from lvs_dr.agent.decider import Decider, Situation, without_removals
 from lvs_dr.agent.desired import DesiredState, Wanted
@@ -15,6 +16,8 @@ from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.drains import DrainCounts
 from lvs_dr.agent.drift import Drift
 from lvs_dr.agent.health.checklist import CheckList
+from lvs_dr.agent.health.marks import Done as MarksDone
+from lvs_dr.agent.health.marks import Marks
 from lvs_dr.agent.health.prober import Prober
 from lvs_dr.agent.inforce import Force, InForce
 from lvs_dr.agent.interface import director_interface, sync_link
@@ -30,8 +33,8 @@ from lvs_dr.agent.sockets import SocketCounts
 from lvs_dr.agent.speaker_orders import SpeakerOrders
 from lvs_dr.agent.succession import Succession
 from lvs_dr.agent.words import command
-from lvs_dr.core.arp_settings import arp_repairs
-from lvs_dr.core.desired import Desired
+from lvs_dr.core.arp_settings import arp_repairs, silent
+from lvs_dr.core.desired import LOOPBACK, Desired
 from lvs_dr.core.ipvs_table import services_of
 from lvs_dr.core.kernel import (
     DestinationOp,
@@ -44,7 +47,9 @@ from lvs_dr.core.kernel import (
 )
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
 from lvs_dr.core.plan import Plan
+from lvs_dr.core.probes import EVERYWHERE, STRICT
 from lvs_dr.core.settings import other_owner
+from lvs_dr.core.suspicions import OwnInterface, Suspicion, suspicions
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.unread import concerned
 
@@ -66,6 +71,8 @@ class NodePass:
         assigner: Assigner,
         prober: Prober,
         weighing: Weighing | None = None,
+        marks: Marks | None = None,
+        arp_watch: ArpWatch | None = None,
         peers: PeerMacs | None = None,
         redirects: Redirects | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -73,6 +80,8 @@ class NodePass:
         self._source = source
         self._peers = peers
         self._redirects = redirects
+        self._marks = marks
+        self.arp_watch = arp_watch
         self._in_force = in_force
         self._door = door
         self._ledger = ledger
@@ -93,6 +102,7 @@ class NodePass:
         self._checks = CheckList()
         self._checked: Mapping[str, DirectorTableSpec] | None = None
         self._served: Mapping[str, DirectorTableSpec] = {}  # tables of the pass before
+        self._suspicions: tuple[Suspicion, ...] = ()
         self._sysctls: Desired = Desired(writable=False)
         self._failing: set[str] = set()
         self._draining = False
@@ -114,7 +124,8 @@ class NodePass:
             spec = structs.replace(spec, decided=False)
         around = await self._reader.surroundings(spec, deep=deep)
         self._interface = director_interface(spec.director, around.interfaces, self._interface) if spec.director else ""
-        self._prober.use_addresses(tuple(each for one in around.interfaces for each in one.addresses))
+        facing = tuple(each for one in around.own if one.name == self._interface for each in one.addresses)
+        self._prober.use_addresses(tuple(each for one in around.interfaces for each in one.addresses), facing)
         if force is None:
             return Seen(wanted, None, around)
         inherited = self._succession.follow(force.tables, force.versions, self._clock())
@@ -125,10 +136,7 @@ class NodePass:
         needed = await asyncio.to_thread(self._needed, tables) if not deep else None
         actual = await self._reader.state(look, needed)
         await self._check(tables, actual)
-        situation = self._situation(spec, tables, wanted, around)
-        if self.weighing is not None and self.weighing.take(tables):
-            factors = await asyncio.to_thread(self.weighing.follow, tables, situation.health, actual, self._clock())
-            situation = structs.replace(situation, factors=factors)
+        situation = await self._weighed(self._situation(spec, tables, wanted, around, actual), actual)
         goal, made, missing = await asyncio.to_thread(self._decide, situation, actual)
         while missing:
             # Nothing is written to what was not read in this pass.
@@ -137,6 +145,10 @@ class NodePass:
         if self._redirects is not None:
             self._redirects.follow(goal)
         done = await self._carry_out(await asyncio.to_thread(self._admit, goal, made, heard=wanted.heard))
+        if self._marks is not None:
+            refused = tuple(failure.op for failure in done.failures)
+            told = MarksDone(done.admitted, (*refused, *done.withheld), done.made.taken, done.made.ledger)
+            self._marks.follow(goal.probes, actual, told, self._interface)
         if done.beyond_ipvs:
             # What is reported of lo and of tunnels opens the way for traffic: it is read, not inferred.
             actual = await self._reader.beyond_ipvs(look, actual)
@@ -147,7 +159,10 @@ class NodePass:
             unserved = self._redirects.unserved if self._redirects is not None else frozenset[str]()
             judge = partial(self._orders.fitness.look, unserved=unserved)
             await asyncio.to_thread(judge, spec.director, tables, view, self._assigner.state, now)
-        seen = Seen(wanted, force, around, self._interface, actual, goal, done, situation.health)
+        if self.arp_watch is not None:
+            self.arp_watch.follow(spec, tables, self._interface, around.own)
+        suspicious = await self._suspicious(spec, around, actual, deep=deep)
+        seen = Seen(wanted, force, around, self._interface, actual, goal, done, situation.health, suspicious)
         redirected = self._redirects.addresses if self._redirects is not None else frozenset[str]()
         self._orders.give(spec, seen, tables, redirected=redirected, again=deep)
         return seen
@@ -165,8 +180,26 @@ class NodePass:
             return True
         if not self._sysctls.sysctls:
             return False
-        repairs = arp_repairs(self._sysctls.sysctls, await self._door.read_sysctls())
+        repairs = arp_repairs(self._sysctls.sysctls, await self._door.read_sysctls(tuple(self._sysctls.sysctls)))
         return bool(self.drift.admit(repairs, self._clock())[0])
+
+    async def _suspicious(
+        self, spec: LVSNodeSpec, around: Surroundings, actual: KernelState, *, deep: bool
+    ) -> tuple[Suspicion, ...]:
+        """Return what may keep clients of the node's VIPs from an answer, looked at with the surroundings."""
+        if deep or not spec.backend_services:
+            self._suspicions = ()
+        if deep and spec.backend_services:
+            interfaces = [OwnInterface(one.name, one.addresses) for one in around.own]
+            view = await self._door.own_view([one.name for one in interfaces])
+            self._suspicions = suspicions(
+                spec.backend_services,
+                view,
+                interfaces,
+                on_lo=[key.address for key in actual.addresses if key.interface == LOOPBACK],
+                silent=silent(actual.sysctls),
+            )
+        return self._suspicions
 
     def _with_lingering(
         self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec]
@@ -190,7 +223,12 @@ class NodePass:
             self._checked = tables
 
     def _situation(
-        self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec], wanted: Wanted, around: Surroundings
+        self,
+        spec: LVSNodeSpec,
+        tables: Mapping[str, DirectorTableSpec],
+        wanted: Wanted,
+        around: Surroundings,
+        actual: KernelState,
     ) -> Situation:
         unreadable = frozenset(
             one.address for name, one in wanted.refused.items() if name not in tables and one.address
@@ -206,8 +244,17 @@ class NodePass:
             owner=other_owner({interface.name for interface in around.interfaces}),
             link=sync_link(spec.director, self._interface, around.interfaces, around.virtual),
             interface=self._interface,
+            strict=actual.sysctls.get(EVERYWHERE) == STRICT,
             macs=self._peers.look_for(spec, tables, self._interface, around.own) if self._peers else {},
         )
+
+    async def _weighed(self, situation: Situation, actual: KernelState) -> Situation:
+        """Return the situation with the weights that follow from slow start and load."""
+        tables = situation.tables
+        if self.weighing is None or not self.weighing.take(tables):
+            return situation
+        factors = await asyncio.to_thread(self.weighing.follow, tables, situation.health, actual, self._clock())
+        return structs.replace(situation, factors=factors)
 
     def _needed(self, tables: Mapping[str, DirectorTableSpec]) -> frozenset[ServiceKey]:
         """Return what to look at even if the pass is not deep: changed tables, and where a count is waited for."""

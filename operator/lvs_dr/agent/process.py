@@ -96,6 +96,7 @@ async def _run(options: argparse.Namespace, api: ApiSettings, lock: HostLock) ->
             ledger=ledger,
             last_good=LastGoodFile(options.state_directory),
             resolver=PacketWire(),
+            asker=PacketWire(),
             speaker_repairs=lambda: speaker.told.addresses.restored,
             more={"connection to the speaker": speaker.run, "load for directors": load.run},
         )

@@ -15,6 +15,7 @@ from lvs_dr.core.kernel import DestinationOp, Failure, KernelState, Op, ServiceK
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import InterfaceReport
 from lvs_dr.core.plan import Plan
+from lvs_dr.core.suspicions import Suspicion
 
 
 class Surroundings(msgspec.Struct, frozen=True, dict=True):
@@ -83,3 +84,4 @@ class Seen(msgspec.Struct, frozen=True):
     health: HealthView = msgspec.field(
         default_factory=dict
     )  # by which it was decided: a later one is not in the kernel
+    suspicions: tuple[Suspicion, ...] = ()

@@ -54,9 +54,14 @@ def facts(
     problems = list(_about_the_objects(seen, spec, in_force))
     problems += _about_the_kernel(seen, spec, node_pass.drift.contested_at(now))
     problems += _about_shared_settings(seen, spec, node_pass.drift.conflicts())
+    problems += node_pass.arp_watch.problems() if node_pass.arp_watch is not None else ()
     sync = sync_report(seen, spec)
     problems += sync_problems(sync)
-    ipvs = ipvs_report(seen.done.made, seen.actual, node_pass.connections) if spec.director is not None else None
+    ipvs = (
+        ipvs_report(seen.done.made, seen.actual, node_pass.connections, seen.goal.probes)
+        if spec.director is not None
+        else None
+    )
     problems += small_table(ipvs) if ipvs is not None else ()
     held = frozenset(speaker.held)
     problems += [problem(Reason(one.reason), one.message, one.address) for one in speaker.problems]
@@ -83,6 +88,7 @@ def facts(
         interfaces=seen.surroundings.own,
         next_hops=seen.surroundings.next_hops,
         problems=problems,
+        suspicions=seen.suspicions,
         ipvs=ipvs,
         sync=sync,
         panic=seen.goal.panic,

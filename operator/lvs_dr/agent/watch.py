@@ -27,6 +27,7 @@ from lvs_dr.core.table import (
     FEATURE_REDIRECT,
     FEATURE_SERVICE_OPTIONS,
     FEATURE_SORRY_SERVER,
+    FEATURE_VIRTUAL_CHECKS,
 )
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ KNOWN_FEATURES: frozenset[str] = frozenset(  # what `requires` may name
         FEATURE_REDIRECT,
         FEATURE_CHANGING_WEIGHTS,
         FEATURE_SORRY_SERVER,
+        FEATURE_VIRTUAL_CHECKS,
         FEATURE_IPVS_SETTINGS,
         FEATURE_TUNNELS,
         FEATURE_VRRP,

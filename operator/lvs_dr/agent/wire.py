@@ -86,6 +86,25 @@ class PacketWire:
                     break
         return {address: min(macs) for address, macs in found.items()}
 
+    async def answers(self, interface: str, source: str, real_server: str, vips: Collection[str]) -> Mapping[str, str]:
+        """Return which VIPs a real server answers for when it alone is asked, each with the MAC it tells (IPv4).
+
+        `source`: our own address. Raises WireError.
+        """
+        mac = (await self.resolve(interface, [real_server], [source])).get(real_server)
+        if mac is None:
+            return {}
+        found: dict[str, set[str]] = {}
+        target = bytes.fromhex(mac.replace(":", ""))
+        with (
+            _failures(interface),
+            PacketSocket(interface, ETH_P_ARP) as socket,
+            _listening(socket, lambda frame, own: _arp_answer(frame, own, mac, vips), found),
+        ):
+            await _send_all([(socket, arp.request(socket.mac, source, each, target)) for each in vips])
+            await asyncio.sleep(PROBE_WAIT_SECONDS)
+        return {vip: min(macs) for vip, macs in found.items()}
+
 
 @contextlib.contextmanager
 def _failures(interface: str) -> Iterator[None]:
@@ -136,6 +155,16 @@ def _arp_claim(frame: bytes, mac: bytes, addresses: Collection[str]) -> tuple[st
         return None
     address = message.target_address if message.is_probe else message.sender_address
     return (address, mac_text(message.sender_mac)) if address in addresses else None
+
+
+def _arp_answer(frame: bytes, own: bytes, asked: str, addresses: Collection[str]) -> tuple[str, str] | None:
+    """Return whom the station that was asked answers for; another one's announcements say nothing of it."""
+    message = arp.parse(frame)
+    if isinstance(message, FrameRefusal) or message.operation != arp.REPLY or message.sender_mac == own:
+        return None
+    if message.sender_address not in addresses or asked not in (mac_text(message.source), mac_text(message.sender_mac)):
+        return None
+    return message.sender_address, mac_text(message.sender_mac)
 
 
 def _ndp_claim(frame: bytes, mac: bytes, addresses: Collection[str]) -> tuple[str, str] | None:

@@ -25,6 +25,7 @@ from lvs_dr.api.translate_load import load_feedback, slow_start
 from lvs_dr.api.translate_redirect import redirect_settings
 from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
 from lvs_dr.core.objects import (
+    CheckPath,
     ConnectionLimits,
     DirectorGroup,
     DrainPersistence,
@@ -32,6 +33,7 @@ from lvs_dr.core.objects import (
     InterfaceChoice,
     Invalid,
     Key,
+    MarkRange,
     Metadata,
     Namespace,
     Node,
@@ -85,6 +87,7 @@ def virtual_service(body: Body) -> VirtualService | Invalid:
         scheduler=spec.scheduler,
         selector=_selector(spec.real_servers.selector),
         health_check=None if check is None else health_check(check),
+        check_path=CheckPath.REAL_ADDRESS if check is None else check.path,
         on_failure=spec.on_failure,
         firewall_mark=spec.firewall_mark or 0,
         scheduler_flags=tuple(sorted(set(spec.scheduler_flags))),
@@ -194,6 +197,7 @@ def director_group(body: Body) -> DirectorGroup | Invalid:
         vrrp=vrrp_settings(spec.vrrp),
         sync=sync_settings(spec.connection_sync),
         secrets=tuple(sorted(set(spec.secrets))),
+        check_marks=MarkRange(spec.check_marks.first, spec.check_marks.last) if spec.check_marks else MarkRange(),
     )
 
 

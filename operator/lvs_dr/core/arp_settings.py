@@ -44,6 +44,8 @@ ARP_RULES: Final[tuple[SysctlRule, ...]] = (
 
 ARP_KEYS: Final[tuple[SysctlKey, ...]] = tuple(rule.key for rule in ARP_RULES)
 
+ARP_NAMES: Final[frozenset[str]] = frozenset(key.path[-1] for key in ARP_KEYS)
+
 DECISIVE: Final[frozenset[SysctlKey]] = frozenset(key for key in ARP_KEYS if "all" in key.path)
 """Without these a VIP must not be put on lo."""
 

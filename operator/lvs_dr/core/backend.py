@@ -7,20 +7,22 @@ from lvs_dr.core import resolve
 from lvs_dr.core.addresses import order as by_value
 from lvs_dr.core.forwarding import by_address, carries, exclude, method_of, tunnel_end
 from lvs_dr.core.indexing import selecting
-from lvs_dr.core.node import BackendTunnel
+from lvs_dr.core.node import MAXIMUM_ADDRESSES, BackendTunnel
 from lvs_dr.core.objects import ForwardingMethod, Key, RealServer, VirtualService
 from lvs_dr.core.order import Release, tunnels_needed
 from lvs_dr.core.own_tables import own_tables
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.sorry_server import judge_sorry_server, sorry_method
+from lvs_dr.core.suspicions import BackendService
 from lvs_dr.core.world import NodeRecord, TableRecord, World
 
 
 class Backend(NamedTuple):
-    """VIPs in order of value, tunnels in order of address."""
+    """VIPs in order of value, tunnels in order of address, and what is served on these VIPs."""
 
     addresses: tuple[str, ...]
     tunnels: tuple[BackendTunnel, ...]
+    services: tuple[BackendService, ...]
 
 
 def backend(world: World, record: NodeRecord) -> Backend:
@@ -40,7 +42,9 @@ def backend(world: World, record: NodeRecord) -> Backend:
     for end in sorted(wanted.later - opened, key=by_address):
         if not any(exclude(end, each) for each in tunnels):
             tunnels.add(end)
-    return Backend(tuple(sorted(addresses, key=by_value)), tuple(sorted(tunnels, key=by_address)))
+    served = (each for each in wanted.services if each.address in addresses)
+    services = sorted(served, key=lambda each: (each.address, each.port, each.protocol))[:MAXIMUM_ADDRESSES]
+    return Backend(tuple(sorted(addresses, key=by_value)), tuple(sorted(tunnels, key=by_address)), tuple(services))
 
 
 class _Wanted:
@@ -52,6 +56,9 @@ class _Wanted:
         self._contexts: dict[Key, resolve.Context] = {}  # by table
         carried = world.index.tables_by_carrier.get(record.name, ())
         self.addresses = {world.tables[key].spec.address for key in carried}
+        self.services: set[BackendService] = set()
+        for key in carried:
+            self._serve(world.tables[key])
         self.tunnels = tunnels_needed(world, record.name)
         self.later: set[BackendTunnel] = set()  # for what is not in its table yet: where two exclude each other, one
         for key in sorted(world.index.real_servers_by_node.get(record.name, ())):
@@ -72,6 +79,7 @@ class _Wanted:
         forwarding = (sorry_method(service) if sorry else method_of(service, key.name)).forwarding
         if not carries(forwarding):
             return
+        self._serve(table)  # before it enters, too: one write tells the node all
         if forwarding is ForwardingMethod.DIRECT_ROUTING and table.spec.address in self.addresses:
             return
         ctx = self._context(service, table)
@@ -82,6 +90,10 @@ class _Wanted:
         self.addresses.add(table.spec.address)
         if (end := tunnel_end(goal)) is not None:
             self.later.add(end)
+
+    def _serve(self, table: TableRecord) -> None:
+        spec = table.spec
+        self.services |= {BackendService(spec.address, each.port, each.protocol) for each in spec.ports if each.port}
 
     def _context(self, service: VirtualService, table: TableRecord) -> resolve.Context:
         if table.key not in self._contexts:

@@ -206,6 +206,11 @@ class TableHealthCheck(Struct, frozen=True, rename="camel", omit_defaults=True, 
         plain = self.tcp == TcpCheck(port=self.port)
         return plain and not (self.jitter_percent or self.fast_interval_seconds or self.source_network)
 
+    @property
+    def can_ask_the_vip(self) -> bool:
+        """Whether a check of this kind can be made through the VIP: by a TCP or UDP socket of the agent's own."""
+        return self.ping is None and self.script is None
+
     def port_for(self, own: int) -> int | None:
         """Return the port to ask where the service's own on the real server is `own` (0: it has none).
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from lvs_dr.core import resolve
 from lvs_dr.core.announcing import announced, given, releasing
 from lvs_dr.core.backend import backend
+from lvs_dr.core.check_marks import with_marks
 from lvs_dr.core.claims import ACCEPTED, judge
 from lvs_dr.core.decisions import Action, Member, TableDecision, Verdict
 from lvs_dr.core.directors import directors, group_of, unheard, usable_group
@@ -196,7 +197,10 @@ def _decided(
 
 def _roll(world: World, service: VirtualService, address: str, group: str, own: TableRecord | None) -> Roll:
     ctx = resolve.context(world, service, address, group, own)
-    return members(ctx, selected(world, service))
+    found = members(ctx, selected(world, service))
+    marked = with_marks(world, service, address, group, own, (*found.destinations, *found.pending))
+    count = len(found.destinations)
+    return found._replace(destinations=marked[:count], pending=marked[count:])
 
 
 def compile_node(world: World, name: str) -> LVSNodeSpec | None:
@@ -219,7 +223,7 @@ def compile_node(world: World, name: str) -> LVSNodeSpec | None:
     if not record.spec.decided and unheard(world, group_of(world, name)):
         return LVSNodeSpec(paused=paused)  # it may be the one that holds the group's VIPs, or another may
     role = _role(world, node, record)
-    addresses, tunnels = backend(world, record)
+    addresses, tunnels, served = backend(world, record)
     features = (
         (FEATURE_CONNECTION_SYNC, role is not None and role.sync is not None),
         (FEATURE_IPVS_SETTINGS, role is not None and role.settings is not None),
@@ -231,6 +235,7 @@ def compile_node(world: World, name: str) -> LVSNodeSpec | None:
         director=role,
         backend_addresses=addresses,
         backend_tunnels=tunnels,
+        backend_services=served,
         draining=questions(world, name),
         paused=paused,
         requires=tuple(name for name, used in features if used),

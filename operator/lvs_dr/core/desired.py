@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from lvs_dr.core.arp_settings import ARP_RULES, SysctlRule, silent
 from lvs_dr.core.destinations import NO_DESTINATIONS, Destinations, DestinationSet, Place
-from lvs_dr.core.health import CheckKey, HealthView
+from lvs_dr.core.health import CheckKey, HealthView, check_key
 from lvs_dr.core.ipvs_table import (
     AF_INET,
     AF_INET6,
@@ -27,9 +27,10 @@ from lvs_dr.core.kernel import (
     ServiceKey,
     SysctlKey,
 )
-from lvs_dr.core.ledger import Ledger, ServiceNote
+from lvs_dr.core.ledger import Ledger, ServiceNote, usual_note
 from lvs_dr.core.loop_guard import Guard, guard
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
+from lvs_dr.core.probes import NO_PROBES, Probe, Probes, probe_rules, probe_service
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.redirected import Redirected, redirected
 from lvs_dr.core.settings import Link, Settings, settings
@@ -59,7 +60,8 @@ class Desired(Struct, frozen=True):
     `uncertain` destinations have no check result yet, or are about to enter their table: where they are they stay,
     where not they are not added. Those of them that wait for their first check are `awaited`.
     `failed` ones are taken out at once, without the wait for live connections; not so in services in
-    `panic`, where failed ones serve like others. In services of `sorry` the sorry server serves. VIPs in
+    `panic`, where failed ones serve like others. In services of `sorry` the sorry server serves. `probes` are the
+    services that checks go through; all but the paused state has them among `services`. VIPs in
     `left_alone` keep the IPVS entries they have. `redirects` are for the redirector, which goes on as it is with the
     tables in `kept_redirects`. `notes` tell the VIP of each service, and how long its destinations may drain. With
     `writable` false nothing at all is changed.
@@ -74,6 +76,7 @@ class Desired(Struct, frozen=True):
     failed: DestinationSet = NO_DESTINATIONS
     panic: frozenset[ServiceKey] = frozenset()
     sorry: frozenset[ServiceKey] = frozenset()
+    probes: Probes = NO_PROBES
     addresses: Mapping[AddressKey, AddressConfig] = {}
     routes: frozenset[RouteKey] = frozenset()
     sysctls: Mapping[SysctlKey, SysctlRule] = {}
@@ -102,6 +105,7 @@ def desired(
     macs: Mapping[str, Collection[str]] = MappingProxyType({}),
     memory: EntriesMemory | None = None,
     factors: FactorView = NO_FACTORS,
+    strict: bool = False,
 ) -> Desired:
     """Return what the kernel must hold.
 
@@ -110,10 +114,13 @@ def desired(
     that need features this agent does not have and of which it has no older version. `owner`: who else sets IPVS's
     settings on this node (`other_owner`). `link`: the interface of connection sync, if it is there. `interface`: the
     director's. `macs`: of peer directors, by node, as far as known. `memory`: what the call before made of the tables.
-    `factors`: of tables whose weights change by themselves.
+    `factors`: of tables whose weights change by themselves. `strict`: rp_filter is 1 for all interfaces.
     """
     if not spec.decided or spec.paused:
-        return Desired(writable=False, held=held)
+        watching = _Tables(memory or EntriesMemory(), tables, health, factors)
+        for name, table in sorted(tables.items()):
+            watching.probe(name, table)
+        return Desired(writable=False, held=held, probes=watching.probes)
     ours = _known_addresses(ledger)
     refused = [address for address in spec.backend_addresses if address in reserved and address not in ours]
     backend = [address for address in spec.backend_addresses if address not in refused]
@@ -125,6 +132,7 @@ def desired(
     taken = {address: what for address, what in reserved.items() if address not in ours}
     for name, table in sorted(tables.items()):
         refusals.extend(builder.follow(name, table, taken, guarded))
+    builder.add_probes()
     shared = settings(spec.director.settings if spec.director else None, owner)
     shared = with_sync(shared, spec.director.sync if spec.director else None, link, builder.mixed)
     tunnels = ends(spec.backend_tunnels)
@@ -138,9 +146,14 @@ def desired(
         failed=DestinationSet(builder.failed),
         panic=frozenset(builder.panic),
         sorry=frozenset(builder.sorry),
+        probes=builder.probes,
         addresses={AddressKey(LOOPBACK, address): loopback_config(address) for address in backend},
         routes=frozenset(RouteKey(address) for address in backend),
-        sysctls={**_arp_rules(backend), **shared.sysctls},
+        sysctls={
+            **_arp_rules(backend),
+            **shared.sysctls,
+            **probe_rules(builder.probes, interface if spec.director else "", on_lo=bool(backend), strict=strict),
+        },
         shared=shared,
         tunnels=tunnels,
         guard=guard(spec, {table.address for table in tables.values()}, interface, macs, tunnels, ledger.guards),
@@ -182,7 +195,7 @@ def in_service(tables: Iterable[DirectorTableSpec], actual: KernelState) -> froz
             for one in services:
                 config = actual.destinations.group(one.service).get((entry.address, one.target_port))
                 if config is not None and config.weight > 0 and one.check_port is not None:
-                    found.add(CheckKey(entry.checked_at, one.check_port, table.health_check))
+                    found.add(check_key(table, entry, one.check_port, table.health_check))
     return frozenset(found)
 
 
@@ -228,6 +241,7 @@ class _Tables:
         self.redirects: list[Redirected] = []
         self.kept_redirects: set[str] = set()
         self.sorry: set[ServiceKey] = set()
+        self.probes: dict[ServiceKey, Probe] = {}
         self.left_alone: set[str] = set()
         self.mixed = ""  # a table with real servers of the other address family
 
@@ -238,6 +252,7 @@ class _Tables:
         if table.paused and table.redirect is not None:
             self.kept_redirects.add(name)
         elif table.paused:
+            self.probe(name, table)
             self.left_alone.add(table.address)
         elif table.address in reserved:
             text = _reserved_text(table.address, reserved[table.address])
@@ -248,9 +263,25 @@ class _Tables:
             self.panic |= entries.panic
             self.sorry |= entries.sorry
             return refusals
-        elif table.address not in guarded:
-            return self.add(name, table)
+        else:
+            self.probe(name, table)
+            if table.address not in guarded:
+                return self.add(name, table)
         return []
+
+    def probe(self, name: str, table: DirectorTableSpec) -> None:
+        """Take the services of checks; a mark leads where the first table that has it says."""
+        for key, one in self._memory.of(name, table)[1].probes.items():
+            self.probes.setdefault(key, one)
+
+    def add_probes(self) -> None:
+        """Add them to the others; a firewall mark of a VirtualService comes first."""
+        for key in [key for key in self.probes if key in self.services]:
+            del self.probes[key]
+        for key, (place, config) in self.probes.items():
+            self.services[key] = probe_service(key)
+            self.destinations[key] = {place: config}
+            self.notes[key] = usual_note(key)
 
     def add(self, name: str, table: DirectorTableSpec) -> list[Refusal]:
         """Add one table; a port or mark that another table has already is left to that one."""

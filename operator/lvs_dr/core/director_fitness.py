@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from lvs_dr.core.health import CheckKey, Health, HealthView
+from lvs_dr.core.health import Health, HealthView, check_key
 from lvs_dr.core.ipvs_table import check_ports
 from lvs_dr.core.table import DirectorTableSpec
 
@@ -64,7 +64,7 @@ def evidence(
         down = sum(
             1
             for each in serving
-            if any(health.get(CheckKey(each.checked_at, port, check)) is Health.DOWN for port in ports)
+            if any(health.get(check_key(table, each, port, check)) is Health.DOWN for port in ports)
         )
         before = found.get(table.address, Evidence())
         slowest = float(max(check.fall, check.rise) * check.interval_seconds + check.timeout_seconds)

@@ -235,6 +235,7 @@ def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | Non
     world = found.world
     found.services.add(present.owner)
     kept = before is not None and after is not None and before.uid == after.uid
+    found.check_marks(before, after)
     old, new = _destinations(before), _destinations(after)
     names = [name for name in old.keys() | new.keys() if _differs(old, new, name)]
     moved = [each for name in names for each in (old.get(name), new.get(name)) if each is not None]
@@ -246,6 +247,7 @@ def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | Non
         found.directors(present.spec.director_group)
     if kept:
         if before is not None and after is not None and _packets(before) != _packets(after):
+            found.nodes |= {each.node for each in after.spec.entries if each.node}
             found.rivals(after.key, before.spec, after.spec)  # a port, or a mark, may be free now
             found.marks(before.spec, after.spec)
         if before is not None and after is not None and _router(before) != _router(after):

@@ -138,6 +138,8 @@ def _status(found: DirtySet, before: LVSNodeStatus, after: LVSNodeStatus, name: 
     if before.tunnels != after.tunnels:
         _tunnelled(found, name)
     _addresses(found, before, after, name)
+    if before.suspicions != after.suspicions:
+        found.real_servers |= found.world.index.real_servers_by_node.get(name, set())
     if before.problems != after.problems:
         _problems(found, set(before.problems) ^ set(after.problems), name)
     if before.sync != after.sync or _connections(before) != _connections(after):

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from lvs_dr.core.contest import claim_of, contesting
 from lvs_dr.core.decisions import Dirty
 from lvs_dr.core.directors import directors
+from lvs_dr.core.forwarding import target
 from lvs_dr.core.indexing import mark_of, selecting
 from lvs_dr.core.objects import Key, VirtualService
-from lvs_dr.core.table import DirectorTableSpec
-from lvs_dr.core.world import World
+from lvs_dr.core.table import DirectorTableSpec, TableDestination
+from lvs_dr.core.world import TableRecord, World
 
 
 class DirtySet:
@@ -61,6 +62,19 @@ class DirtySet:
         for each in claimed:
             if each.firewall_mark:
                 self.services |= self.world.index.services_by_mark.get(mark_of(each), set())
+                # Checks through VIPs give way to users.
+                checked = self.world.index.tables_by_check_mark.get((each.director_group, each.firewall_mark))
+                self.services |= self.world.owners(checked)
+
+    def check_marks(self, before: TableRecord | None, after: TableRecord | None) -> None:
+        """Add the services that have a new mark of the table for another real server."""
+        known = {(each.check_mark, target(each)) for each in _entries(before)}
+        for each in _entries(after):
+            way = target(each)
+            if after is not None and each.check_mark and (each.check_mark, way) not in known:
+                key, index = (after.spec.director_group, each.check_mark), self.world.index
+                others = index.tables_by_check_mark.get(key, set())
+                self.services |= self.world.owners(others - index.tables_by_check_target.get((*key, way), set()))
 
     def dirty(self) -> Dirty:
         """Return it all; groups that are no object have no status, and a node that is gone nothing to be told."""
@@ -70,3 +84,7 @@ class DirtySet:
             groups=frozenset(self.groups & self.world.groups.keys()),
             nodes=frozenset(self.nodes & self.world.nodes.keys()),
         )
+
+
+def _entries(table: TableRecord | None) -> tuple[TableDestination, ...]:
+    return (*table.spec.destinations, *table.spec.pending) if table is not None else ()

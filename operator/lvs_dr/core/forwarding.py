@@ -16,6 +16,19 @@ class Method(NamedTuple):
     tunnel: TableTunnel | None = None
 
 
+class Target(NamedTuple):
+    """How a packet reaches a real server, whatever VIP it is for: who shares that shares a firewall mark for checks."""
+
+    address: str
+    forwarding: ForwardingMethod
+    tunnel: TableTunnel | None = None
+
+
+def target(destination: TableDestination) -> Target:
+    """Return how packets reach a destination."""
+    return Target(destination.address, destination.forwarding, destination.tunnel)
+
+
 def method(service: VirtualService, override: Override | None) -> Method:
     """Return how directors pass packets of the service on to a real server with this override (None: it has none)."""
     forwarding = service.forwarding

@@ -7,13 +7,13 @@ that the restart of an agent withdraws nothing. A check that could not be made i
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
 from lvs_dr.core.checks import TableHealthCheck
 from lvs_dr.core.ipvs_table import check_ports
-from lvs_dr.core.table import DirectorTableSpec
+from lvs_dr.core.table import DirectorTableSpec, TableDestination
 
 
 class Health(StrEnum):
@@ -25,11 +25,13 @@ class Health(StrEnum):
 
 
 class CheckKey(NamedTuple):
-    """What is checked, and how: a port of a real server's address."""
+    """What is checked, and how: a port of a real server's address, or of a VIP at that real server."""
 
-    address: str
+    address: str  # of the real server
     port: int  # 0: the check knows no ports
     check: TableHealthCheck
+    vip: str = ""  # "" = the real server's own address is asked
+    mark: int = 0  # firewall mark by which packets to the VIP reach this real server
 
 
 class CheckState(Struct, frozen=True):
@@ -40,6 +42,8 @@ class CheckState(Struct, frozen=True):
 
 
 HealthView = Mapping[CheckKey, Health]
+
+_WORSE: Final = (Health.UP, Health.UNKNOWN, Health.DOWN)
 
 
 def initial(*, in_service: bool) -> CheckState:
@@ -64,6 +68,13 @@ def pause(state: CheckState, check: TableHealthCheck) -> int:
     return (check.fast_interval_seconds if state.against else 0) or check.interval_seconds
 
 
+def check_key(table: DirectorTableSpec, entry: TableDestination, port: int, check: TableHealthCheck) -> CheckKey:
+    """Return the check of one port of one destination; `check`: the table's."""
+    if entry.check_mark and check.can_ask_the_vip:
+        return CheckKey(entry.address, port, check, table.address, entry.check_mark)
+    return CheckKey(entry.checked_at, port, check)
+
+
 def check_keys(table: DirectorTableSpec) -> tuple[CheckKey, ...]:
     """Return the checks a table asks for: each port of each destination; none without a health check."""
     check = table.health_check
@@ -71,7 +82,7 @@ def check_keys(table: DirectorTableSpec) -> tuple[CheckKey, ...]:
         return ()
     ports = check_ports(table)
     return tuple(
-        CheckKey(entry.checked_at, port, check) for entry in (*table.destinations, *table.pending) for port in ports
+        check_key(table, entry, port, check) for entry in (*table.destinations, *table.pending) for port in ports
     )
 
 
@@ -80,17 +91,19 @@ def carry_over(
 ) -> dict[CheckKey, CheckState]:
     """Return the states of the wanted checks: kept, also when only settings changed; new ones start afresh.
 
-    Of several old checks of the same address and port the worst verdict is carried to new settings.
+    Of several old checks of the same address and port the worst verdict is carried to new settings. One through the
+    VIP goes on with what was known of the same VIP, or else of the real server's own address.
     """
-    order = (Health.UP, Health.UNKNOWN, Health.DOWN)
-    by_target: dict[tuple[str, int], CheckState] = {}
+    by_target: dict[tuple[str, int, str | None], CheckState] = {}
     for key, state in states.items():
-        known = by_target.get(key[:2])
-        if known is None or order.index(state.health) > order.index(known.health):
-            by_target[key[:2]] = CheckState(state.health)
+        for target in ((key.address, key.port, key.vip), (key.address, key.port, None)):
+            known = by_target.get(target)
+            if known is None or _WORSE.index(state.health) > _WORSE.index(known.health):
+                by_target[target] = CheckState(state.health)
     serving = frozenset(in_service)
     result: dict[CheckKey, CheckState] = {}
     for key in wanted:
-        kept = states.get(key) or by_target.get(key[:2])
+        kept = states.get(key) or by_target.get((key.address, key.port, key.vip))
+        kept = kept or by_target.get((key.address, key.port, "" if key.vip else None))
         result[key] = kept if kept is not None else initial(in_service=key in serving)
     return result

@@ -51,6 +51,8 @@ class Index:
     tables_by_carrier: dict[str, set[Key]] = field(default_factory=dict)  # with one there that needs the VIP on lo
     tables_by_tunnel: dict[str, set[Key]] = field(default_factory=dict)  # with one there that is reached by tunnel
     tables_by_mark: dict[Mark, set[Key]] = field(default_factory=dict)
+    tables_by_check_mark: dict[tuple[str, int], set[Key]] = field(default_factory=dict)  # DirectorGroup, mark
+    tables_by_check_target: dict[tuple[str, int, object], set[Key]] = field(default_factory=dict)  # and what it reaches
     tables_by_destination: dict[str, set[Key]] = field(default_factory=dict)  # with a destination at the address
     nodes_by_group: dict[str, set[str]] = field(default_factory=dict)  # the group's selector matches, first by name
     nodes_by_internal_address: dict[str, set[str]] = field(default_factory=dict)  # Node.status.addresses

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from lvs_dr.core.addresses import edges, host, version
-from lvs_dr.core.forwarding import carries
+from lvs_dr.core.forwarding import carries, target
 from lvs_dr.core.index import REDIRECTED_PORT, Index, Label, Mark
 from lvs_dr.core.node import LVSNodeStatus
 from lvs_dr.core.objects import (
@@ -172,6 +172,7 @@ def _table_entries(key: Key, table: TableRecord) -> Iterator[Entry]:
         yield "tables_by_router", (table.spec.address, table.spec.director_group, table.spec.virtual_router_id)
     if table.spec.firewall_mark:
         yield "tables_by_mark", mark_of(table.spec)
+    yield from _check_marks(table.spec)
     for destination in table.spec.entries:
         yield "tables_by_destination", destination.address
         yield "tables_by_real_server", Key(table.key.namespace, destination.real_server)
@@ -181,6 +182,13 @@ def _table_entries(key: Key, table: TableRecord) -> Iterator[Entry]:
                 yield "tables_by_carrier", destination.node
             if destination.tunnel is not None:
                 yield "tables_by_tunnel", destination.node
+
+
+def _check_marks(table: DirectorTableSpec) -> Iterator[Entry]:
+    for each in (*table.destinations, *table.pending):
+        if each.check_mark:
+            yield "tables_by_check_mark", (table.director_group, each.check_mark)
+            yield "tables_by_check_target", (table.director_group, each.check_mark, target(each))
 
 
 def _node_entries(_: Key, node: Node) -> Iterator[Entry]:

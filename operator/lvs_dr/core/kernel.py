@@ -182,8 +182,17 @@ class KernelState(Struct, frozen=True):
     guards: Mapping[GuardKey, GuardConfig] = {}  # on the interfaces that were asked for
     connections: Destinations[int] = Destinations()  # live ones: active; for UDP, which knows no end, inactive too
     templates: Destinations[int] = Destinations()  # clients that persistence remembers, in persistent services
+    mark_packets: Mapping[ServiceKey, int] = {}  # that came to firewall-mark services, as last added up (every 2 s)
     silent_marks: frozenset[ServiceKey] = frozenset()  # firewall-mark services that no packet has reached yet
     ipvs_slots: int = 0  # of the connection table (GET_INFO); 0 = not known
+
+
+class MarkUse(NamedTuple):
+    """A firewall-mark service as it is this moment: where it leads, and what has come to it."""
+
+    places: frozenset[tuple[str, int]]
+    packets: int  # as last added up
+    connections: int  # that it has now; datagrams of a one-packet service are none
 
 
 class Verb(StrEnum):

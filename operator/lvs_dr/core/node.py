@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from lvs_dr.core.addresses import order
 from lvs_dr.core.drain_report import DrainReport
 from lvs_dr.core.objects import Key
+from lvs_dr.core.suspicions import MAXIMUM_SUSPICIONS, BackendService, Suspicion
 from lvs_dr.core.sync_spec import ConnectionSync, SyncReport
 from lvs_dr.core.table import Address, Feature, Name, TableTunnel
 from lvs_dr.core.weight_report import WeightReport
@@ -209,6 +210,14 @@ class LVSNodeSpec(Struct, frozen=True, rename="camel", omit_defaults=True):
         tuple[BackendTunnel, ...],
         Meta(max_length=256, description="Tunnels that end on this node as a real server, sorted."),
     ] = ()
+    backend_services: Annotated[
+        tuple[BackendService, ...],
+        Meta(
+            max_length=MAXIMUM_ADDRESSES,
+            description="Ports of these VIPs that real servers on the node serve: the agent tells what may keep "
+            "clients from an answer. Sorted.",
+        ),
+    ] = ()
     draining: Annotated[
         tuple[SocketQuestion, ...],
         Meta(max_length=MAXIMUM_QUESTIONS, description="VIPs whose connections the agent is to count, by table."),
@@ -367,6 +376,13 @@ class LVSNodeStatus(Struct, frozen=True, rename="camel", omit_defaults=True):
     problems: Annotated[tuple[Problem, ...], Meta(max_length=64, description="What is wrong on this node.")] = ()
     ipvs: Annotated[IpvsReport | None, Meta(description="IPVS on this node; absent when it does not direct.")] = None
     sync: Annotated[SyncReport | None, Meta(description="Connection sync; absent where it is not wanted.")] = None
+    suspicions: Annotated[
+        tuple[Suspicion, ...],
+        Meta(
+            max_length=MAXIMUM_SUSPICIONS,
+            description="What may keep clients of VIPs from an answer of this node as a real server.",
+        ),
+    ] = ()
     repairs: Annotated[int, Meta(ge=0, description="Drift repaired since the agent started.")] = 0
 
 

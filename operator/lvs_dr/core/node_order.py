@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from itertools import chain
 from typing import Final
 
+from lvs_dr.core.arp_settings import ARP_NAMES
 from lvs_dr.core.kernel import (
     AddressOp,
     DaemonOp,
@@ -30,7 +31,6 @@ from lvs_dr.core.kernel import (
     TunnelOp,
     Verb,
 )
-from lvs_dr.core.settings import is_shared
 
 
 def ordered(
@@ -107,7 +107,7 @@ def blocks(failure: Failure, op: Op) -> bool:
     if not isinstance(op, AddressOp) or op.verb is not Verb.ADD:
         return False
     if isinstance(failed, SysctlOp):
-        return ":" not in op.key.address and not is_shared(failed.key)  # ARP is IPv4's
+        return ":" not in op.key.address and failed.key.path[-1] in ARP_NAMES  # ARP is IPv4's
     return isinstance(failed, RouteOp) and failed.verb is Verb.ADD and failed.key.address == op.key.address
 
 

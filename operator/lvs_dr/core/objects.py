@@ -49,6 +49,13 @@ class ForwardingMethod(StrEnum):
     REDIRECT = "Redirect"  # no packets: HTTP requests are answered with the address of a real server
 
 
+class CheckPath(StrEnum):
+    """Which address of a real server health checks ask."""
+
+    REAL_ADDRESS = "RealAddress"
+    VIRTUAL_ADDRESS = "VirtualAddress"
+
+
 class TunnelType(StrEnum):
     """Encapsulation of `ForwardingMethod.TUNNEL`."""
 
@@ -209,6 +216,7 @@ class VirtualService(Struct, frozen=True):
     slow_start: TableSlowStart | None = None  # compiled as it is
     load_feedback: TableLoadFeedback | None = None  # compiled as it is
     sorry_server: SorryServer | None = None
+    check_path: CheckPath | None = CheckPath.REAL_ADDRESS  # None = the VIP under direct routing, else the RIP
 
     @property
     def sorry_key(self) -> Key | None:
@@ -286,6 +294,21 @@ class VrrpSettings(Struct, frozen=True):
     stop_hold_seconds: int = 300
 
 
+class MarkRange(Struct, frozen=True):
+    """Firewall marks from `first` to `last`, for checks through VIPs.
+
+    The default keeps clear of the bits that others on a Kubernetes node use, or look at: 0x4000 and 0x8000
+    (kube-proxy), 0x2000 (the portmap plug-in), 0x0f00 (Cilium), 0xffff0000 (Calico and others).
+    """
+
+    first: int = 0x1001
+    last: int = 0x10FF
+
+    def holds(self, mark: int) -> bool:
+        """Tell whether the mark is one of them."""
+        return self.first <= mark <= self.last
+
+
 class DirectorGroup(Struct, frozen=True):
     """The directors that act as one, and who may claim which VIP from them."""
 
@@ -298,6 +321,7 @@ class DirectorGroup(Struct, frozen=True):
     vrrp: VrrpSettings = VrrpSettings()
     sync: SyncSettings = SyncSettings()
     secrets: tuple[str, ...] = ()  # in the system namespace, which its directors may read; sorted
+    check_marks: MarkRange = MarkRange()
 
 
 class Invalid(Struct, frozen=True):

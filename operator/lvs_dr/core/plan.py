@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from lvs_dr.core.arp_settings import DECISIVE, SysctlRule
 from lvs_dr.core.borrowed import borrow
 from lvs_dr.core.desired import LOOPBACK, Desired
+from lvs_dr.core.destinations import Destinations
 from lvs_dr.core.diff import Changes, diff
 from lvs_dr.core.ipvs_plan import ipvs_changes
 from lvs_dr.core.ipvs_table import AF_INET, family
@@ -35,6 +36,7 @@ from lvs_dr.core.kernel import (
 from lvs_dr.core.ledger import Ledger, SysctlRecord
 from lvs_dr.core.loop_guard import plan_guard
 from lvs_dr.core.node_order import ordered
+from lvs_dr.core.probes import taken
 from lvs_dr.core.settings import kept, plan_timeouts
 from lvs_dr.core.sync import plan_daemons
 from lvs_dr.core.tunnels import plan_tunnels
@@ -58,6 +60,7 @@ class Plan(Struct, frozen=True):
     repairs: AbstractSet[Op] = frozenset()
     blocked: tuple[str, ...] = ()
     foreign_tunnels: tuple[TunnelKey, ...] = ()  # wanted names that somebody else's devices have
+    taken: frozenset[ServiceKey] = frozenset()  # services for checks whose marks somebody else uses
     foreign_daemons: tuple[DaemonKey, ...] = ()  # somebody else's sync daemons, which keep ours from running
 
 
@@ -75,6 +78,9 @@ def plan(
     """
     if not desired.writable:
         return Plan((), ledger)
+    foreign_marks = taken(desired.probes, actual, ledger)
+    if foreign_marks:
+        desired = _without_services(desired, foreign_marks)
     ipvs = ipvs_changes(desired, actual, ledger, now)
     services, destinations = ipvs.services, ipvs.destinations
     addresses, blocked = _addresses(desired, actual, ledger)
@@ -115,8 +121,18 @@ def plan(
         draining=ipvs.stays.keys,
         repairs=repairs,
         blocked=blocked,
+        taken=foreign_marks,
         foreign_tunnels=tunnels.foreign,
         foreign_daemons=daemons.foreign,
+    )
+
+
+def _without_services(desired: Desired, keys: AbstractSet[ServiceKey]) -> Desired:
+    return replace(
+        desired,
+        services={key: one for key, one in desired.services.items() if key not in keys},
+        destinations=Destinations({key: one for key, one in desired.destinations.groups.items() if key not in keys}),
+        probes={key: one for key, one in desired.probes.items() if key not in keys},
     )
 
 

@@ -17,6 +17,7 @@ from lvs_dr.core.objects import ForwardingMethod, Invalid, Key, RealServer, Real
 from lvs_dr.core.own_tables import own_tables
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.status import Condition, RealServerStatus, ServiceWeight
+from lvs_dr.core.suspicions import about
 from lvs_dr.core.world import NodeRecord, TableRecord, World
 
 MAXIMUM_WEIGHTS = 16
@@ -157,7 +158,15 @@ def _on_node(record: NodeRecord, parts: list[Part]) -> Finding:  # noqa: PLR0911
                 return wrong(Reason.TUNNEL_UNAVAILABLE, f"node {node}: {problem.message}")
         text = f"waiting for the lvs-agent on node {node} to report its end of {listed(closed)}"
         return wrong(Reason.WAITING_FOR_TUNNEL, text)
-    return well(Reason.CONFIGURED, f"node {node} carries {listed(sorted(needed))}")
+    return _set_up_as_wished(f"node {node} carries {listed(sorted(needed))}", status, needed)
+
+
+def _set_up_as_wished(text: str, status: LVSNodeStatus, needed: set[str]) -> Finding:
+    """All is in place; which way answers go is the node's own affair, and may be wrong all the same."""
+    for each in status.suspicions:
+        if each.reason == Reason.REPLY_PATH_SUSPECT and each.address in needed:
+            return well(Reason.REPLY_PATH_SUSPECT, f"{text}; {each.message}")
+    return well(Reason.CONFIGURED, text)
 
 
 def _all_redirected(parts: list[Part]) -> bool:
@@ -194,6 +203,17 @@ def _healthy(world: World, key: Key, services: list[Key], earlier: tuple[Conditi
     return next((finding for finding in findings if finding.ok), findings[0])
 
 
+def _cause(world: World, key: Key, vip: str) -> str:
+    """Return what the agent on the real server's node sees that keeps clients from an answer; "" for nothing."""
+    real_server = world.real_servers[key]
+    node = real_server.node_name if isinstance(real_server, RealServer) else ""
+    record = world.lvs_node(node) if node else None
+    if record is None or record.status is None:
+        return ""
+    found = about(record.status.suspicions, vip)
+    return f"node {node}: {found}" if found else ""
+
+
 def _table_with(world: World, service: Key, key: Key) -> TableRecord | None:
     """Return the service's table that has the real server; while the VIP changes, the one before if it can be."""
     for table in reversed(own_tables(world, world.virtual_services[service])):
@@ -215,6 +235,8 @@ def _health_in(  # noqa: PLR0911 - in order, the first finding counts
         text = f"{table.key}, by director {active.node}: {exception.message or exception.reason}"
         if exception.reason in (Reason.CHECKING, Reason.CHECK_BROKEN):
             return unknown(reason_of(exception.reason), text)
+        if exception.reason == Reason.BLACKHOLED and (cause := _cause(world, key, table.spec.address)):
+            text += f"; {cause}"
         return wrong(reason_of(exception.reason), text)
     if table.spec.health_check is None:
         return unknown(Reason.NOT_CHECKED, f"{table.key} has no healthCheck: it counts as healthy")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from lvs_dr.core.check_marks import wants_mark
 from lvs_dr.core.conditions import Finding, reason_of, unknown, well, wrong
 from lvs_dr.core.decisions import TableDecision
 from lvs_dr.core.directors import listed
@@ -35,6 +36,12 @@ def aspects(
         found.append(("RedirectSafe", wrong(Reason.HARMFUL_REDIRECT, "; ".join(harmful))))
     if decision.sorry is not None:
         found.append(("SorryServerPrepared", _sorry_server(decision, table)))
+    if isinstance(service, VirtualService) and (left := _unmarked(service, table)):
+        text = (
+            f"no firewall mark is left for {listed(left)}: checked at its own address only; give the DirectorGroup a"
+            " larger range of checkMarks"
+        )
+        found.append(("CheckedThroughVIP", wrong(Reason.MARKS_EXHAUSTED, text)))
     if (disturbed := _disturbed(table, seen)) is not None:
         found.append(("Undisturbed", disturbed))
     return tuple(found)
@@ -64,8 +71,8 @@ def _harms(table: DirectorTableSpec, redirect: TableRedirect) -> list[str]:
 
 
 def _disturbed(table: TableRecord, seen: Views) -> Finding | None:
-    """Return what somebody else on a director does to the VIP: undoes our entries, or has some in their way."""
-    for reason in (Reason.CONTESTED, Reason.FOREIGN_ENTRY):
+    """Return what disturbs the VIP: a real server answers ARP for it, or somebody on a director is in our way."""
+    for reason in (Reason.ARP_ANSWERED, Reason.CONTESTED, Reason.FOREIGN_ENTRY):
         for view in seen.all:
             status = view.record.status if view.record is not None else None
             for problem in status.problems if status is not None else ():
@@ -141,6 +148,11 @@ def configured_weights(world: World, service: VirtualService | Invalid, table: T
             own = known.weight if isinstance(known, RealServer) else each.weight
             found[each.real_server] = own if weight is None else weight
     return found
+
+
+def _unmarked(service: VirtualService, table: TableRecord) -> list[str]:
+    entries, vip = table.spec.destinations, table.spec.address
+    return [each.real_server for each in entries if not each.check_mark and wants_mark(service, vip, each)]
 
 
 def _unused_overrides(service: VirtualService, decision: TableDecision) -> list[str]:

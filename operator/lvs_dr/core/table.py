@@ -32,6 +32,7 @@ FEATURE_PANIC = "panic-threshold"
 FEATURE_CHECK_SECRETS = "check-secrets"  # a health check names a Secret
 FEATURE_REDIRECT = "redirect"
 FEATURE_CHANGING_WEIGHTS = "changing-weights"  # slow start, load feedback
+FEATURE_VIRTUAL_CHECKS = "virtual-address-checks"  # destinations are checked through the VIP, by firewall marks
 FEATURE_HEALTH_CHECKS = "health-checks"  # other checks than a TCP connect, and other settings of it than its port
 
 
@@ -98,6 +99,15 @@ class TableDestination(Struct, frozen=True, rename="camel", omit_defaults=True):
     hostname: Annotated[
         str, Meta(max_length=253, description="Name by which clients reach it, for redirects; empty: none.")
     ] = ""
+
+    check_mark: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=4294967295,
+            description="Firewall mark by which checks reach it through the VIP; 0: its own address is checked.",
+        ),
+    ] = 0
 
     @property
     def checked_at(self) -> str:

@@ -12,12 +12,13 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from lvs_dr.core.destinations import Place
-from lvs_dr.core.health import CheckKey, Health, HealthView
+from lvs_dr.core.health import Health, HealthView, check_key
 from lvs_dr.core.ipvs_table import Served, destination_config, served, service_config
 from lvs_dr.core.kernel import DestinationConfig, ServiceConfig, ServiceKey
 from lvs_dr.core.ledger import ServiceNote
 from lvs_dr.core.objects import ForwardingMethod, OnFailure
 from lvs_dr.core.panic import panics
+from lvs_dr.core.probes import Probe, probes
 from lvs_dr.core.quorum import is_short
 from lvs_dr.core.table import DirectorTableSpec, TableDestination
 from lvs_dr.core.weight_factors import FactorView, TableFactors
@@ -26,9 +27,10 @@ from lvs_dr.core.weight_factors import FactorView, TableFactors
 class TableEntries(Struct, frozen=True):
     """What one table asks for: the fields of `Desired`, by service.
 
-    `checked`: addresses whose health counts. `mixed`: some real servers are of the other address family than the VIP.
-    `panic`: services in which failed real servers get connections all the same (`core.panic`). `sorry`: services in
-    which the sorry server has taken their place (`core.quorum`).
+    `checked`: addresses whose health counts. `probes`: firewall-mark services of checks through the VIP.
+    `mixed`: some real servers are of the other address family than the VIP. `panic`: services in which failed real
+    servers get connections all the same (`core.panic`). `sorry`: services in which the sorry server has taken their
+    place (`core.quorum`).
     """
 
     services: dict[ServiceKey, ServiceConfig]
@@ -38,6 +40,7 @@ class TableEntries(Struct, frozen=True):
     awaited: dict[ServiceKey, frozenset[Place]]
     failed: dict[ServiceKey, frozenset[Place]]
     checked: frozenset[str]
+    probes: dict[ServiceKey, Probe] = {}
     mixed: bool = False
     panic: frozenset[ServiceKey] = frozenset()
     sorry: frozenset[ServiceKey] = frozenset()
@@ -66,7 +69,7 @@ def table_entries(
     wanted, notes = dict.fromkeys(keys, config), dict.fromkeys(keys, note)
     panicking = frozenset(one.service for one in services if _panics(table, one, health, panic))
     short = frozenset(one.service for one in services if _is_short(table, one, health, sorry))
-    found = TableEntries(wanted, {}, notes, {}, {}, {}, frozenset(checked), mixed, panicking, short)
+    found = TableEntries(wanted, {}, notes, {}, {}, {}, frozenset(checked), probes(table), mixed, panicking, short)
     configs = [destination_config(entry) for entry in table.destinations]
     pending = [destination_config(entry) for entry in table.pending]
     for one in services:
@@ -98,13 +101,13 @@ def table_entries(
 _BLIND: Final = frozenset({"sh", "dh"})
 """Schedulers that choose real servers of weight 0 all the same (ip_vs_sh.c, ip_vs_dh.c)."""
 
-_Asked = tuple[Place, DestinationConfig, str]
-"""A destination, how it is set, and the address that is checked."""
+_Asked = tuple[Place, DestinationConfig, TableDestination]
+"""A destination, how it is set, and what it follows from."""
 
 
 def _asked(one: Served, entries: Sequence[TableDestination], configs: Iterable[DestinationConfig]) -> Iterable[_Asked]:
     places = zip((entry.address for entry in entries), repeat(one.target_port))
-    return zip(places, configs, (entry.checked_at for entry in entries), strict=True)
+    return zip(places, configs, entries, strict=True)
 
 
 class _Group(NamedTuple):
@@ -120,8 +123,8 @@ def _panics(table: DirectorTableSpec, one: Served, health: HealthView, panic: Ab
     if not threshold or check is None or one.check_port is None:
         return False
     port = one.check_port
-    serving = (entry.checked_at for entry in table.destinations if entry.weight > 0)
-    verdicts = [health.get(CheckKey(address, port, check), Health.UNKNOWN) for address in serving]
+    serving = (entry for entry in table.destinations if entry.weight > 0)
+    verdicts = [health.get(check_key(table, entry, port, check), Health.UNKNOWN) for entry in serving]
     return panics(threshold, verdicts, already=one.service in panic)
 
 
@@ -131,7 +134,7 @@ def _verdicts(table: DirectorTableSpec, one: Served, health: HealthView) -> list
     if check is None or one.check_port is None:
         return [(entry.weight, Health.UP) for entry in serving]
     port = one.check_port
-    return [(entry.weight, health.get(CheckKey(entry.checked_at, port, check), Health.UNKNOWN)) for entry in serving]
+    return [(entry.weight, health.get(check_key(table, entry, port, check), Health.UNKNOWN)) for entry in serving]
 
 
 def _is_short(table: DirectorTableSpec, one: Served, health: HealthView, sorry: AbstractSet[ServiceKey]) -> bool:
@@ -171,8 +174,8 @@ def _group(
     if check is None or one.check_port is None:
         return _Group({place: setting for place, setting, _ in entries}, [], [])
     found = _Group({}, [], [])
-    for place, setting, address in entries:
-        verdict = health.get(CheckKey(address, one.check_port, check), Health.UNKNOWN)
+    for place, setting, entry in entries:
+        verdict = health.get(check_key(table, entry, one.check_port, check), Health.UNKNOWN)
         if verdict is Health.UP or (all_in and verdict is Health.DOWN):
             found.wanted[place] = setting
         elif verdict is Health.UNKNOWN:

@@ -15,6 +15,7 @@ from lvs_dr.core.table import (
     FEATURE_REDIRECT,
     FEATURE_SERVICE_OPTIONS,
     FEATURE_SORRY_SERVER,
+    FEATURE_VIRTUAL_CHECKS,
     DirectorTableSpec,
     TablePersistence,
     TablePort,
@@ -124,6 +125,7 @@ def required(table: DirectorTableSpec) -> tuple[str, ...]:
         (FEATURE_ANY_PORT, any(each.port == 0 for each in table.ports)),
         (FEATURE_SERVICE_OPTIONS, any(options)),
         (FEATURE_CHECK_SECRETS, check is not None and check.secret),
+        (FEATURE_VIRTUAL_CHECKS, check is not None and any(each.check_mark for each in entries)),
         (FEATURE_HEALTH_CHECKS, check is not None and not (check.is_plain and plain_addresses)),
     )
     return tuple(sorted(name for name, used in needed if used))

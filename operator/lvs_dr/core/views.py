@@ -54,7 +54,8 @@ class View(NamedTuple):
         """Return what keeps the director from a VIP, such as another machine that has it; None if nothing does."""
         status = self.record.status if self.record is not None else None
         found = status.problems if status is not None else ()
-        return next((problem for problem in found if problem.address == address), None)
+        about = (problem for problem in found if problem.address == address)
+        return next((problem for problem in about if problem.reason != Reason.ARP_ANSWERED), None)  # others' fault
 
     @property
     def panic(self) -> str:

@@ -72,6 +72,8 @@ class TableReader(Generic[ServiceKeyT, ServiceConfigT, DestinationConfigT]):
         self._meanings: dict[bytes, _Meaning[DestinationConfigT]] = {}
         self._destinations: dict[ServiceKeyT, dict[bytes, _Entry[DestinationConfigT]]] = {}
         self._last: dict[ServiceKeyT, Mapping[Place, DestinationConfigT]] = {}
+        self.mark_packets: dict[ServiceKeyT, int] = {}
+        """How many packets each firewall-mark service of the last read has had."""
 
     def services(self, messages: Iterable[bytes]) -> tuple[dict[ServiceKeyT, ServiceConfigT], frozenset[ServiceKeyT]]:
         """Read the answer to `get_services`: all services, and the firewall marks that no packet has had so far.
@@ -79,6 +81,7 @@ class TableReader(Generic[ServiceKeyT, ServiceConfigT, DestinationConfigT]):
         The kernel adds up its counters every 2 s, and not at all where net.ipv4.vs.run_estimation is 0.
         """
         found: dict[ServiceKeyT, ServiceConfigT] = {}
+        packets: dict[ServiceKeyT, int] = {}
         silent: list[ServiceKeyT] = []
         before, self._services = self._services, {}
         for message in messages:
@@ -90,11 +93,14 @@ class TableReader(Generic[ServiceKeyT, ServiceConfigT, DestinationConfigT]):
                 known = self._learn_counters(message)
             self._services[known] = entry
             found[entry[0]] = entry[1]
-            if entry[0][3] and ipvs_decode.packets_in(message) == 0:
-                silent.append(entry[0])
+            if entry[0][3]:
+                count = packets[entry[0]] = ipvs_decode.packets_in(message)
+                if not count:
+                    silent.append(entry[0])
         if len(self._destinations) > len(found):
             self._destinations = {key: one for key, one in self._destinations.items() if key in found}
             self._last = {key: one for key, one in self._last.items() if key in found}
+        self.mark_packets = packets
         return found, frozenset(silent)
 
     def destinations(

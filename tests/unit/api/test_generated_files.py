@@ -141,7 +141,7 @@ def test_exactly_the_fields_of_this_version() -> None:
         }
         for kind in kinds.USER_KINDS
     }
-    check = {f"healthCheck.{name}" for name in (*KINDS, *TIMES, "sourceNetwork")}
+    check = {f"healthCheck.{name}" for name in (*KINDS, *TIMES, "sourceNetwork", "path")}
     check |= {f"healthCheck.{kind}.port" for kind in KINDS if kind != "ping"}
     check |= {f"healthCheck.{kind}.{name}" for kind in ("tcp", "udp") for name in PAYLOAD}
     check |= {f"healthCheck.{kind}.{name}" for kind in ("http", "https") for name in HTTP}
@@ -187,6 +187,7 @@ def test_exactly_the_fields_of_this_version() -> None:
     vrrp = {"firstVirtualRouterID", "instances", "advertisementIntervalMilliseconds", "preempt", "preemptDelaySeconds"}
     vrrp = {"vrrp", *(f"vrrp.{name}" for name in (*vrrp, "unicast", "stopHoldSeconds"))}
     sync = ("mode", "interface", "syncID", "multicastGroup", "port", "hopLimit", "maximumLength")
+    settings |= {"checkMarks", "checkMarks.first", "checkMarks.last"}
     settings |= {"connectionSync", *(f"connectionSync.{name}" for name in sync)}
     assert fields == {
         kinds.VIRTUAL_SERVICE: service | check | port | tunnel | overrides | {"healthCheck", "onFailure"},

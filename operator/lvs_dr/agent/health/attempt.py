@@ -2,8 +2,11 @@
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from lvs_dr.agent.health.source_ports import SourcePorts
 
 NO_ANSWER: Final = "no answer"
 
@@ -43,6 +46,10 @@ class Identity(NamedTuple):
 NO_IDENTITY: Final = Identity()
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Attempt:
     """Whom to ask. `reached` says how far it came, for the text of a timeout."""
@@ -53,6 +60,10 @@ class Attempt:
     source: str = ""  # own address to ask from; empty: any
     identity: Identity = NO_IDENTITY
     reached: str = NO_ANSWER
+    mark: int = 0  # firewall mark of its packets; 0: none
+    hops: int = 0  # that its packets may take; 0: as many as usual
+    ports: SourcePorts | None = None  # which source ports a marked connection may use
+    sent: Callable[[], None] = _nothing  # called when the first packet leaves
 
     @property
     def too_slow(self) -> str:

@@ -1,5 +1,6 @@
 """One check of any kind: its time limit, and its errors in words."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ from lvs_dr.agent.health.connection import CheckFailedError
 from lvs_dr.agent.health.deadline import Deadline, StolenTime
 from lvs_dr.agent.health.ping import Pinger
 from lvs_dr.agent.health.script import Scripts
+from lvs_dr.agent.health.source_ports import SourcePorts
 from lvs_dr.core.checks import DnsCheck, ExecCheck, GrpcCheck, HttpCheck, PingCheck, TcpCheck, UdpCheck
 from lvs_dr.core.health import CheckKey
 
@@ -25,15 +27,23 @@ class Checkers:
         self._stolen = StolenTime()
         self._pinger = Pinger()
         self._scripts = Scripts(scripts)
+        self._ports = SourcePorts()
+        self.asked: Callable[[CheckKey], None] = lambda _: None
+        """Told of each check whose packets leave with a mark."""
+        self.hops: Callable[[CheckKey], int] = lambda _: 0
+        """Says how many hops the packets of such a check may take; 0: as many as usual."""
 
     async def __call__(self, key: CheckKey, source: str = "") -> str:
         """Check once. Returns "" on success, else what went wrong, for people. Raises CannotCheckError.
 
         `source`: own address to ask from; empty: any.
         """
-        attempt = Attempt(key.address, key.port, float(key.check.timeout_seconds), source)
+        attempt = Attempt(key.vip or key.address, key.port, float(key.check.timeout_seconds), source)
         if name := key.check.secret:
             attempt.identity = identity(self._secret, name)
+        if key.mark:
+            attempt.mark, attempt.hops, attempt.ports = key.mark, self.hops(key), self._ports
+            attempt.sent = lambda: self.asked(key)
         deadline = Deadline(attempt.timeout, self._stolen)
         try:
             async with deadline:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Callable
 from errno import EINPROGRESS
 from functools import lru_cache
@@ -12,9 +13,12 @@ from typing import Final, Protocol, TypeVar
 
 from lvs_dr.agent.health.attempt import NO_IDENTITY, Attempt, CannotCheckError, Identity, explained
 from lvs_dr.agent.health.certificates import CERTIFICATE, client_context, is_refusal
+from lvs_dr.agent.health.source_ports import SourcePorts
 from lvs_dr.core.checks import TlsSettings
 
 _FLAGS: Final = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+_RESET: Final = struct.pack("=ii", 1, 0)  # linger for 0 s
+_TRIES: Final = 16  # source ports that are tried
 _RECORD: Final = 16384  # bytes, one record of TLS
 
 Result = TypeVar("Result")
@@ -37,29 +41,55 @@ class Peer(Protocol):
 
 
 def open_socket(attempt: Attempt, kind: int) -> socket.socket:
-    """Return a socket of the kind, bound to the source address. Raises CannotCheckError."""
+    """Return a socket of the kind, bound to the source address and with the mark. Raises CannotCheckError."""
+    for _ in range(_TRIES):
+        made = _bound(attempt, kind)
+        if attempt.ports is None or kind != socket.SOCK_STREAM or _take_port(made, attempt, attempt.ports):
+            return made
+        made.close()
+    raise CannotCheckError("no source port is free: too many checks ask this port of this VIP")
+
+
+def _take_port(made: socket.socket, attempt: Attempt, ports: SourcePorts) -> bool:
+    target = (attempt.address, attempt.port)
+    return ports.take(target, made.getsockname()[1], attempt.mark, attempt.timeout)
+
+
+def _bound(attempt: Attempt, kind: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in attempt.address else socket.AF_INET
     try:
         made = socket.socket(family, kind | _FLAGS)
     except OSError as error:
         raise CannotCheckError(explained(error)) from error
-    if attempt.source:
-        try:
+    try:
+        if attempt.mark:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, attempt.mark)
+            # Closed with a reset: IPVS forgets the connection within seconds instead of minutes.
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if attempt.hops and family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, attempt.hops)
+        elif attempt.hops:
+            made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, attempt.hops)
+        if attempt.source:
             made.bind((attempt.source, 0))
-        except OSError as error:
-            made.close()
-            raise CannotCheckError(explained(error)) from error
+    except OSError as error:
+        made.close()
+        raise CannotCheckError(explained(error)) from error
     return made
 
 
-async def connect(connection: socket.socket, address: str, port: int) -> None:
+async def connect(connection: socket.socket, attempt: Attempt) -> None:
     """Connect. Raises OSError."""
-    code = connection.connect_ex((address, port))
+    code = connection.connect_ex((attempt.address, attempt.port))
+    if code in (0, EINPROGRESS):
+        attempt.sent()
     if code == EINPROGRESS:
         await _writable(connection)
         code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, os.strerror(code))
+    if attempt.ports is not None and connection.type == socket.SOCK_STREAM:
+        attempt.ports.reset((attempt.address, attempt.port), connection.getsockname()[1], attempt.mark, attempt.timeout)
 
 
 class Plain:
@@ -150,7 +180,7 @@ async def connected(
     """
     context = tls_context(tls.verify, tls.ca_bundle, alpn, attempt.identity) if tls is not None else None
     with open_socket(attempt, socket.SOCK_STREAM) as connection:
-        await connect(connection, attempt.address, attempt.port)
+        await connect(connection, attempt)
         plain = Plain(connection)
         if tls is None or context is None:
             attempt.reached = "it accepts the connection, but no answer"

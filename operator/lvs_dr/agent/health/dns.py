@@ -25,7 +25,7 @@ async def check(attempt: Attempt, probe: DnsCheck) -> str:
         async with connected(attempt) as peer:
             return await _by_tcp(peer, probe, asked, number)
     with open_socket(attempt, socket.SOCK_DGRAM) as connection:
-        await connect(connection, attempt.address, attempt.port)
+        await connect(connection, attempt)
         peer = Plain(connection)
         await peer.send(asked)
         while True:  # to the timeout: what does not answer this question may be late, or forged

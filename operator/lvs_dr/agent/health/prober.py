@@ -7,12 +7,13 @@ import resource
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Final
 
 import msgspec
 
 from lvs_dr.agent.health.attempt import CannotCheckError
+from lvs_dr.agent.health.marks import Marks
 from lvs_dr.agent.timetable import Timetable
 from lvs_dr.core.health import CheckKey, CheckState, Health, HealthView, carry_over, pause, step
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT: Final = 4096  # checks at the same time; more wait for their turn
 OTHER_FILES: Final = 256  # that the agent may have open besides
+HELD_SECONDS: Final = 6.0  # for which a check waits for its firewall mark before that is called a trouble
+HELD_PAUSE_SECONDS: Final = 1.0
 LATE_PART: Final = 0.1  # of its interval: a check that starts later than this after its time counts as late
 LOGGED: Final = 10  # checks that cannot be made, by name, in so many seconds:
 QUIET_SECONDS: Final = 60.0
@@ -36,12 +39,14 @@ class Outcome(msgspec.Struct, frozen=True):
     trouble: str = ""  # why the check cannot be made; the verdict is then that of before
     since: str = ""  # of the verdict, or of the trouble; RFC 3339
     milliseconds: int = 0  # that the check took
+    blackholed: bool = False  # it answers on its own address, and not on the VIP
 
 
 class _Told(msgspec.Struct, frozen=True):
     message: str
     since: str
     milliseconds: int
+    blackholed: bool = False
 
 
 class Prober:
@@ -57,12 +62,15 @@ class Prober:
         check: Check,
         counted: Callable[[bool], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
+        marks: Marks | None = None,
     ) -> None:
         self._changed = changed
         self._counted = counted
         self._check = check
         self._clock = clock
         self._wanted: frozenset[CheckKey] = frozenset()
+        self._marks = marks
+        self._held: dict[CheckKey, float] = {}  # checks whose mark cannot be used, and since when
         self._states: dict[CheckKey, CheckState] = {}
         self._health: dict[CheckKey, Health] = {}  # of `_states`
         self._messages: dict[CheckKey, _Told] = {}
@@ -71,6 +79,7 @@ class Prober:
         self._view: dict[CheckKey, Health] | None = None
         self._own: tuple[str, ...] = ()
         self._sources: dict[tuple[str, bool], str] = {}
+        self._facing: tuple[IPv4Interface | IPv6Interface, ...] = ()
         self._quiet_since = -QUIET_SECONDS
         self._logged = self._unlogged = 0
         self.late = 0
@@ -91,6 +100,7 @@ class Prober:
         for key in before - wanted:
             self._timetable.drop(key)
             del self._states[key], self._health[key]
+            self._held.pop(key, None)
             self._messages.pop(key, None)
             self._troubles.pop(key, None)
         self._states.update(fresh)
@@ -101,11 +111,24 @@ class Prober:
             known = state.health is not Health.UNKNOWN
             self._timetable.schedule(key, now + random.random() * key.check.interval_seconds if known else now)
 
-    def use_addresses(self, own: tuple[str, ...]) -> None:
-        """Ask from these addresses (with prefix length) where a check names the network it must come from."""
+    def use_addresses(self, own: tuple[str, ...], facing: tuple[str, ...] = ()) -> None:
+        """Ask from these addresses (with prefix length) where a check names the network it must come from.
+
+        `facing`: those of the node's own that are on the director's interface; checks through VIPs come from them.
+        """
         if own != self._own:
             self._own = own
             self._sources.clear()
+        if facing != tuple(str(each) for each in self._facing):
+            self._facing = tuple(ip_interface(each) for each in facing)
+            self._sources.clear()
+
+    def marks_changed(self) -> None:
+        """Make the checks that wait for their marks now."""
+        now = asyncio.get_running_loop().time()
+        for key in tuple(self._held):
+            if self._marks is None or self._marks.usable(key):
+                self._timetable.schedule(key, now)
 
     def view(self) -> Mapping[CheckKey, Health]:
         """Return the verdicts."""
@@ -124,6 +147,7 @@ class Prober:
             trouble.message if trouble is not None else "",
             about.since if about is not None else "",
             about.milliseconds if about is not None else 0,
+            told is not None and told.blackholed,
         )
 
     async def run(self) -> None:
@@ -134,6 +158,10 @@ class Prober:
         """Check once, and schedule the next from the start of this one."""
         loop = asyncio.get_running_loop()
         began = loop.time()
+        if key.mark and self._marks is not None and not self._marks.usable(key):
+            self._hold(key, self._marks.hindrance(key), began)
+            return
+        self._held.pop(key, None)
         first = self._states[key].health is Health.UNKNOWN  # many may have started at once: spread them
         if not first and began - due > LATE_PART * key.check.interval_seconds:
             self.late += 1
@@ -149,16 +177,48 @@ class Prober:
                 self._broken(key, trouble, took)
             else:
                 self._result(key, message, took)
+                if message and key.mark:
+                    await self._compare(key)
+        if self._timetable.is_wanted(key, ticket):
             self._timetable.schedule(key, max(loop.time(), began + self._pause(key, first=first)))
         self._counted(not message and not trouble)
+
+    def _hold(self, key: CheckKey, why: str, now: float) -> None:
+        """Wait for the next pass to make the check possible; say so when that takes too long."""
+        if now - self._held.setdefault(key, now) >= HELD_SECONDS:
+            self._broken(key, why, 0)
+        self._timetable.schedule(key, now + HELD_PAUSE_SECONDS)
+
+    async def _compare(self, key: CheckKey) -> None:
+        """Find out whether a real server that fails on the VIP is well on its own address: it is another trouble."""
+        if self._states[key].health is not Health.DOWN:
+            return
+        try:
+            network = key.check.source_network
+            source = self._source(network, v6=":" in key.address) if network else ""
+            well = not await self._check(CheckKey(key.address, key.port, key.check), source)
+        except CannotCheckError:
+            return
+        told = self._messages.get(key)
+        if told is not None and told.blackholed is not well and key in self._timetable.entries:
+            self._messages[key] = msgspec.structs.replace(told, blackholed=well)
+            self._tell()
 
     async def _made(self, key: CheckKey) -> tuple[str, str]:
         """Check once; returns what is wrong with the real server, and what is wrong with the check."""
         try:
             network = key.check.source_network
-            return await self._check(key, self._source(network, v6=":" in key.address) if network else ""), ""
+            source = self._source(network, v6=":" in key.address) if network else ""
+            message = await self._check(key, self._facing_source(key.address, source) if key.mark else source)
         except CannotCheckError as error:
             return "", str(error)
+        if not key.mark or self._marks is None:
+            return message, ""
+        state = self._states.get(key)
+        health = state.health if state is not None else Health.UNKNOWN
+        failed, entering = bool(message) and health is not Health.DOWN, not message and health is not Health.UP
+        doubt = await self._marks.doubt(key, failed=failed, entering=entering)
+        return ("", doubt) if doubt else (message, "")
 
     def _source(self, network: str, *, v6: bool) -> str:
         """Return the own address in a network. Raises CannotCheckError when there is none."""
@@ -169,6 +229,26 @@ class Prober:
             found = self._sources[(network, v6)] = next((str(each) for each in own if each in inside), "")
         if not found or ip_address(found).version != (6 if v6 else 4):
             raise CannotCheckError(f"this director has no address in {network} (sourceNetwork) to ask from")
+        return found
+
+    def _facing_source(self, real_server: str, wished: str) -> str:
+        """Return the address that checks of a real server through a VIP come from. Raises CannotCheckError.
+
+        Left to the kernel, the Active director would ask from the VIP itself.
+        """
+        if wished:
+            if all(str(each.ip) != wished for each in self._facing):
+                raise CannotCheckError("sourceNetwork must be one of the director's interface for checks of the VIP")
+            return wished
+        v6 = ":" in real_server
+        found = self._sources.get((real_server, v6))
+        if found is None:
+            own = [each for each in self._facing if (each.version == 6) == v6]  # noqa: PLR2004 - an IP version
+            near = (each for each in own if ip_address(real_server) in each.network)
+            chosen = next(near, own[0] if own else None)
+            found = self._sources[real_server, v6] = str(chosen.ip) if chosen is not None else ""
+        if not found:
+            raise CannotCheckError("the director's interface has no address of its own to ask from")
         return found
 
     def _pause(self, key: CheckKey, *, first: bool) -> float:

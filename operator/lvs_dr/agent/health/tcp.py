@@ -14,7 +14,7 @@ MOST_BYTES: Final = 4096
 async def check(attempt: Attempt, probe: TcpCheck) -> str:
     """Return "" on success, else what went wrong, for people. Raises OSError, CannotCheckError."""
     with open_socket(attempt, socket.SOCK_STREAM) as connection:
-        await connect(connection, attempt.address, attempt.port)
+        await connect(connection, attempt)
         if not probe.send and not probe.expect:
             return ""
         peer = Plain(connection)

@@ -15,7 +15,7 @@ async def check(attempt: Attempt, probe: UdpCheck) -> str:
     """
     expected = bytes.fromhex(probe.expect)
     with open_socket(attempt, socket.SOCK_DGRAM) as connection:
-        await connect(connection, attempt.address, attempt.port)
+        await connect(connection, attempt)
         peer = Plain(connection)
         await peer.send(bytes.fromhex(probe.send))
         heard = await peer.receive(MOST_BYTES)

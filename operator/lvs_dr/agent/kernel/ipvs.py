@@ -17,6 +17,7 @@ from lvs_dr.core.kernel import (
     DestinationConfig,
     DestinationOp,
     Failure,
+    MarkUse,
     ServiceConfig,
     ServiceKey,
     ServiceOp,
@@ -24,7 +25,7 @@ from lvs_dr.core.kernel import (
 )
 from lvs_dr.core.reasons import Reason
 from lvs_dr.netlink import ipvs, ipvs_decode, ipvs_encode
-from lvs_dr.netlink.errors import NetlinkFailure, UnencodableValue
+from lvs_dr.netlink.errors import NetlinkError, NetlinkFailure, UnencodableValue
 from lvs_dr.netlink.ipvs_dump import TableReader
 from lvs_dr.netlink.socket import GenericNetlinkSocket
 
@@ -50,6 +51,7 @@ class IpvsState:
         self.connections = Destinations[int]()
         self.templates = Destinations[int]()
         self.silent_marks: frozenset[ServiceKey] = frozenset()
+        self.mark_packets: Mapping[ServiceKey, int] = {}
         self.slots = 0
 
 
@@ -80,6 +82,7 @@ class Ipvs:
                 self._slots = info.connection_table_size
             state.slots = self._slots
             state.services, state.silent_marks = self._reader.services(socket.dump(ipvs_encode.get_services()))
+            state.mark_packets = self._reader.mark_packets
             configs: dict[ServiceKey, Mapping[Place, DestinationConfig]] = {}
             connections: dict[ServiceKey, Mapping[Place, int]] = {}
             templates: dict[ServiceKey, Mapping[Place, int]] = {}
@@ -99,6 +102,26 @@ class Ipvs:
             self._family.failed(error)
             raise KernelError(errno.EIO, f"IPVS cannot be read: {error}") from error
         return state
+
+    def mark_use(self, service: ServiceKey) -> MarkUse | None:
+        """Read one firewall-mark service; None when it is not there. Raises KernelError."""
+        try:
+            socket = self._family.socket()
+            if socket is None:
+                return None
+            packets = ipvs_decode.packets_in(socket.request(ipvs_encode.get_service(service)))
+            found = [
+                ipvs_decode.parse_destination(message) for message in socket.dump(ipvs_encode.get_destinations(service))
+            ]
+        except NetlinkError as error:
+            if error.code == errno.ESRCH:
+                return None
+            raise KernelError(error.code, f"IPVS cannot be read: {error}") from error
+        except NetlinkFailure as error:
+            self._family.failed(error)
+            raise KernelError(errno.EIO, f"IPVS cannot be read: {error}") from error
+        places = frozenset((address, port) for address, port, *_ in found)
+        return MarkUse(places, packets, sum(active + inactive for *_, active, inactive in found))
 
     def apply(self, ops: Sequence[IpvsOp]) -> list[Failure]:
         """Carry out operations in one batch and return those that were refused."""

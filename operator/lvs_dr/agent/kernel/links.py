@@ -85,6 +85,11 @@ class Links:
         found = {hop for family in _HOST_PREFIX for route in self._dumps.routes(family) for hop in route.gateways}
         return tuple(sorted(hop for hop in found if hop and not _own(hop)))
 
+    def default_gateways(self) -> tuple[str, ...]:
+        """Return the gateways of the main table's IPv4 default routes. Raises KernelError."""
+        routes = self._dumps.routes(socket.AF_INET)
+        return tuple(sorted({hop for one in routes if not one.prefix_length for hop in one.gateways if hop}))
+
     def apply_address(self, op: AddressOp) -> Failure | None:
         """Add, edit (IPv6: whether it may be a source) or delete a host address on any interface."""
         config = op.config or AddressConfig(0)

@@ -1,6 +1,6 @@
 """The real kernel of the node the agent runs on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ from lvs_dr.agent.kernel.daemons import SyncDaemons
 from lvs_dr.agent.kernel.errors import KernelError
 from lvs_dr.agent.kernel.ipvs import Ipvs, IpvsOp, IpvsState
 from lvs_dr.agent.kernel.links import Links
+from lvs_dr.agent.kernel.listening import listeners
 from lvs_dr.agent.kernel.loop_guard import LoopGuard
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.agent.kernel.sysctl import DEFAULT_ROOT, Sysctls
@@ -22,8 +23,10 @@ from lvs_dr.core.kernel import (
     GuardOp,
     GuePortOp,
     KernelState,
+    MarkUse,
     Op,
     RouteOp,
+    ServiceKey,
     ServiceOp,
     SysctlKey,
     SysctlOp,
@@ -31,8 +34,10 @@ from lvs_dr.core.kernel import (
     TunnelOp,
 )
 from lvs_dr.core.node_order import blocked
+from lvs_dr.core.probes import RP_FILTER, interface_key, probe_keys
 from lvs_dr.core.scope import Scope
-from lvs_dr.core.settings import SETTING_KEYS
+from lvs_dr.core.settings import SETTING_KEYS, is_shared
+from lvs_dr.core.suspicions import OwnView
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -68,7 +73,9 @@ class NodeKernel:
             destinations=found.destinations,
             addresses=self._links.read_addresses(addresses),
             routes=self._links.read_routes(),
-            sysctls=self._sysctls.read((*ARP_KEYS, *SETTING_KEYS) if settings else ARP_KEYS),
+            sysctls=self._sysctls.read(
+                dict.fromkeys((*ARP_KEYS, *(SETTING_KEYS if settings else ()), *probe_keys(sorted(parts.probes))))
+            ),
             timeouts=self._timeouts.read() if settings else {},
             daemons=self._daemons.read() if settings else {},
             tunnels=self._tunnels.read() if parts.tunnels else {},
@@ -77,6 +84,7 @@ class NodeKernel:
             connections=found.connections,
             templates=found.templates,
             silent_marks=found.silent_marks,
+            mark_packets=found.mark_packets,
             ipvs_slots=found.slots,
         )
 
@@ -95,9 +103,13 @@ class NodeKernel:
         failures += self._flush(batch)
         return tuple(failures)
 
-    def read_sysctls(self) -> Mapping[SysctlKey, str]:
-        """Read the ARP settings. Raises KernelError."""
-        return self._sysctls.read(ARP_KEYS)
+    def read_sysctls(self, keys: Sequence[SysctlKey] = ARP_KEYS) -> Mapping[SysctlKey, str]:
+        """Read, of these, the settings of interfaces. Raises KernelError."""
+        return self._sysctls.read(key for key in keys if not is_shared(key))
+
+    def mark_use(self, service: ServiceKey) -> MarkUse | None:
+        """Read one firewall-mark service. Raises KernelError."""
+        return self._ipvs.mark_use(service)
 
     def interfaces(self) -> tuple[Interface, ...]:
         """Read all interfaces. Raises KernelError."""
@@ -106,6 +118,17 @@ class NodeKernel:
     def next_hops(self) -> tuple[str, ...]:
         """Read the gateways. Raises KernelError."""
         return self._links.next_hops()
+
+    def own_view(self, interfaces: Collection[str]) -> OwnView:
+        """Read what may keep clients of VIPs from an answer. Raises KernelError."""
+        keys = {name: interface_key(name, RP_FILTER) for name in ("all", *interfaces)}
+        values = self._sysctls.read(keys.values())
+        try:
+            heard = listeners()
+        except OSError as error:
+            raise KernelError(error.errno or 0, f"listening sockets cannot be read: {error}") from error
+        reverse = {name: values[key] for name, key in keys.items() if key in values}
+        return OwnView(heard, reverse, self._links.default_gateways())
 
     def boot_id(self) -> str:
         """Read the boot id. Raises KernelError."""

@@ -4,12 +4,14 @@ Synchronous on purpose: all calls of one `Kernel` are made from one dedicated wo
 event loop. `NodeKernel` (node.py) is the real one; the contract tests hold a stateful fake to the same cases.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lvs_dr.core.kernel import Failure, KernelState, Op, SysctlKey
+from lvs_dr.core.arp_settings import ARP_KEYS
+from lvs_dr.core.kernel import Failure, KernelState, MarkUse, Op, ServiceKey, SysctlKey
 from lvs_dr.core.scope import Scope
+from lvs_dr.core.suspicions import OwnView
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,12 @@ class Kernel(Protocol):
         """
         ...
 
-    def read_sysctls(self) -> Mapping[SysctlKey, str]:
-        """Read only the ARP settings (cheap: a few small files), for the poll between passes."""
+    def read_sysctls(self, keys: Sequence[SysctlKey] = ARP_KEYS) -> Mapping[SysctlKey, str]:
+        """Read, of these, the settings of interfaces (cheap: a few small files), for the poll between passes."""
+        ...
+
+    def mark_use(self, service: ServiceKey) -> MarkUse | None:
+        """Read one firewall-mark service, between passes; None when it is not there."""
         ...
 
     def interfaces(self) -> tuple[Interface, ...]:
@@ -52,6 +58,10 @@ class Kernel(Protocol):
 
     def next_hops(self) -> tuple[str, ...]:
         """Read the gateways of all routes, sorted, without duplicates, without link-local ones."""
+        ...
+
+    def own_view(self, interfaces: Collection[str]) -> OwnView:
+        """Read what may keep clients of VIPs from an answer: listening ports, rp_filter, the default route."""
         ...
 
     def boot_id(self) -> str:

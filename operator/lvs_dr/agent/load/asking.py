@@ -81,7 +81,7 @@ async def _answer(attempt: Attempt, question: LoadQuestion, sockets: Sockets) ->
 async def _line(attempt: Attempt) -> bytes:
     """Return the line that is said to whoever connects."""
     with open_socket(attempt, socket.SOCK_STREAM) as connection:
-        await connect(connection, attempt.address, attempt.port)
+        await connect(connection, attempt)
         attempt.reached = "it accepts the connection, but says nothing"
         peer, heard = Plain(connection), b""
         while b"\n" not in heard and len(heard) < answers.MOST_LINE:

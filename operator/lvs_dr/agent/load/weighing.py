@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from lvs_dr.agent.load.reader import LoadReader, Want
 from lvs_dr.agent.load.readings import Reading, in_words, read
 from lvs_dr.core.destinations import Place
-from lvs_dr.core.health import CheckKey, Health, HealthView
+from lvs_dr.core.health import Health, HealthView, check_key
 from lvs_dr.core.ipvs_table import Served, served
 from lvs_dr.core.kernel import KernelState, ServiceKey
 from lvs_dr.core.load_feedback import (
@@ -276,7 +276,7 @@ class _Look:
             return False
         if check is None or one.check_port is None:
             return True
-        verdict = self._health.get(CheckKey(entry.checked_at, one.check_port, check), Health.UNKNOWN)
+        verdict = self._health.get(check_key(self.table, entry, one.check_port, check), Health.UNKNOWN)
         return verdict is Health.UP or (verdict is Health.UNKNOWN and in_kernel)
 
     def taking(self, policy: TableLoadFeedback, servers: Mapping[str, _Server]) -> Iterator[TableDestination]:

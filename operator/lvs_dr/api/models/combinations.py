@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lvs_dr.api.models.rules import rule
 from lvs_dr.api.models.scheduling import DEFAULT_SCHEDULER
 from lvs_dr.core.load_spec import FIXED_WEIGHTS, LoadSource
-from lvs_dr.core.objects import ForwardingMethod, Protocol
+from lvs_dr.core.objects import CheckPath, ForwardingMethod, Protocol
 
 if TYPE_CHECKING:
     from lvs_dr.api.models.virtual_service import VirtualServiceSpec
@@ -52,6 +52,10 @@ CHECK_PORT = (
     " healthCheck out"
 )
 
+PATH_NOT_SEEN = (
+    "path VirtualAddress is for forwardingMethod DirectRouting and Tunnel, because only there real servers answer on"
+    " the VIP: change the method (overrides count, too), or use path RealAddress"
+)
 PANIC_UNCHECKED = (
     "panicThresholdPercent needs healthCheck: without one all real servers count as healthy and get connections anyway"
 )
@@ -262,6 +266,18 @@ _TABLE = (
         f"!{_portless(_PORT_KINDS)} || has(self.ports)",
         CHECK_PORT,
         lambda spec: not _names_no_port(spec, _PORT_KINDS) or bool(spec.ports),
+        ".healthCheck",
+    ),
+    Combination(
+        "!has(self.healthCheck) || !has(self.healthCheck.path) || self.healthCheck.path != 'VirtualAddress'"
+        " || (self.forwardingMethod in ['DirectRouting', 'Tunnel'] && !("
+        f"{_OVERRIDES}.exists(o, has(o.forwardingMethod) && !(o.forwardingMethod in ['DirectRouting', 'Tunnel']))))",
+        PATH_NOT_SEEN,
+        lambda spec: (
+            spec.health_check is None
+            or spec.health_check.path is not CheckPath.VIRTUAL_ADDRESS
+            or _methods(spec) <= {ForwardingMethod.DIRECT_ROUTING, ForwardingMethod.TUNNEL}
+        ),
         ".healthCheck",
     ),
     Combination(

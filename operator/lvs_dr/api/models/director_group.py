@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from lvs_dr.api.models.check_marks import CheckMarks
 from lvs_dr.api.models.connection_sync import ConnectionSync
 from lvs_dr.api.models.fields import Network, ObjectName
 from lvs_dr.api.models.kernel_settings import KernelSettings, Timeouts
@@ -128,5 +129,12 @@ class DirectorGroupSpec(ApiModel):
         Field(
             description="Sysctls of IPVS on the directors; what is left out stays as it is on the node, or as"
             " connectionSync sets it. Default: none."
+        ),
+    ] = None
+    check_marks: Annotated[
+        CheckMarks | None,
+        Field(
+            description="Firewall marks for checks through VIPs (healthCheck.path), one for each real server; they must"
+            " be free on the directors. Default: 4097 to 4351, enough for 255 real servers."
         ),
     ] = None

@@ -16,6 +16,7 @@ from lvs_dr.api.models.checks import (
 )
 from lvs_dr.api.models.fields import Network
 from lvs_dr.api.models.rules import ApiModel, rule, validated
+from lvs_dr.core.objects import CheckPath
 
 KINDS: Final = ("tcp", "http", "https", "dns", "udp", "ping", "grpc", "exec")
 ONE_CHECK = (
@@ -25,6 +26,10 @@ ONE_CHECK = (
 TIMEOUT_TOO_LONG = (
     "timeoutSeconds must not be greater than intervalSeconds, because a check ends before the next one begins:"
     " raise intervalSeconds or lower timeoutSeconds"
+)
+PATH_NEEDS_SOCKET = (
+    "path VirtualAddress is for tcp, http, https, dns, udp and grpc: an ICMP echo is not balanced, and a script makes"
+    " connections of its own; use one of these kinds, or path RealAddress"
 )
 FAST_TOO_SLOW = "fastIntervalSeconds must not be greater than intervalSeconds: lower it, or leave it out"
 
@@ -55,13 +60,18 @@ class HealthCheck(ApiModel):
                 FAST_TOO_SLOW,
                 field_path=".fastIntervalSeconds",
             ),
+            rule(
+                "!has(self.path) || self.path != 'VirtualAddress' || !(has(self.ping) || has(self.exec))",
+                PATH_NEEDS_SOCKET,
+                field_path=".path",
+            ),
         )
     )
 
     tcp: Annotated[
         TcpCheck | None,
         Field(
-            description="Connect by TCP to the real server's own address and the service's port; the check succeeds"
+            description="Connect by TCP to the service's port; the check succeeds"
             " when the connection is accepted and, where that is set, the expected answer comes. Without settings"
             " write tcp: {}."
         ),
@@ -149,6 +159,17 @@ class HealthCheck(ApiModel):
         ),
     ] = None
 
+    path: Annotated[
+        CheckPath | None,
+        Field(
+            description="Which address is asked. VirtualAddress: the VIP, at this one real server, by a firewall mark"
+            " (checkMarks of the DirectorGroup): what clients get is what is checked. RealAddress: the real server's"
+            " own address; a real server that works there and not on the VIP is not found out. A RealServer with"
+            " checkAddress is checked there. Default: VirtualAddress with forwardingMethod DirectRouting, except for"
+            " ping and exec; else RealAddress."
+        ),
+    ] = None
+
     @model_validator(mode="after")
     def _one_check_that_fits(self) -> Self:
         kinds = (self.tcp, self.http, self.https, self.dns, self.udp, self.ping, self.grpc, self.script)
@@ -159,4 +180,6 @@ class HealthCheck(ApiModel):
             raise ValueError(TIMEOUT_TOO_LONG)
         if (self.fast_interval_seconds or 0) > self.interval_seconds:
             raise ValueError(FAST_TOO_SLOW)
+        if self.path is CheckPath.VIRTUAL_ADDRESS and (self.ping is not None or self.script is not None):
+            raise ValueError(PATH_NEEDS_SOCKET)
         return self
