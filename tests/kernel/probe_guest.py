@@ -8,6 +8,7 @@ objects. Prints the last outcome of each check, and what the kernel has. There i
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ async def check(kernel: NodeKernel, ledger: LedgerFile, asked: dict[str, Any]) -
             spec, tables, prober.view(), ledger.current,
             held=held, reserved={}, interface=interface, strict=strict,
         )  # fmt: skip
-        made = plan(goal, before, ledger.current)
+        made = plan(goal, before, ledger.current, now=time.monotonic())
         ledger.save_plan(made.ledger)
         failures = await door.apply(made.ops)
         refused += [failure.message for failure in failures]
