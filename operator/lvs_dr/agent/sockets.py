@@ -3,6 +3,9 @@
 A director does not see what a real server answers, so a connection that was reset lives on in its table for minutes.
 The node's own sockets know; but only where a process of this network namespace serves: packets that are passed on into
 a pod have no socket here. So where nothing listens nothing is told, and the directors' counts decide.
+
+Directors go on checking a real server that drains, through the VIP: such connections are no client's. No director sends
+clients here any more when this is asked, so what begins later is a check.
 """
 
 import logging
@@ -20,6 +23,7 @@ log = logging.getLogger(__name__)
 _COUNTED: Final = OPEN | {TcpState.SYN_RECV, TcpState.FIN_WAIT2}
 _ASKED: Final = _COUNTED | {TcpState.LISTEN}
 _ANY: Final = bytes(16)
+_LATECOMERS_SECONDS: Final = 8.0  # for which a client's first packet may be on its way: it is repeated after 1, 3, 7 s
 _LEAST_NEWS: Final = 20  # a larger count is told again once it has changed by this part
 
 
@@ -28,6 +32,8 @@ class SocketCounts:
 
     def __init__(self, open_table: Callable[[], SocketTable] = SocketTable) -> None:
         self._open = open_table
+        self._since: dict[SocketQuestion, float] = {}  # it was first asked
+        self._clients: dict[SocketQuestion, set[int]] = {}  # their connections, by cookie
         self._empty: dict[SocketQuestion, float] = {}
         self._told: Mapping[SocketQuestion, SocketReport] = {}
         self._failing = False
@@ -42,10 +48,13 @@ class SocketCounts:
 
         Reads the kernel: for a worker thread.
         """
-        found = self._count(asked) if asked else {}
+        found = self._open_connections(asked) if asked else {}
+        self._since = {each: self._since.get(each, now) for each in found}
+        self._clients = {each: self._of_clients(each, cookies, now) for each, cookies in found.items()}
         empty: dict[SocketQuestion, float] = {}
         told: dict[SocketQuestion, SocketReport] = {}
-        for each, count in found.items():
+        for each, clients in self._clients.items():
+            count = len(clients)
             if not count:
                 empty[each] = self._empty.get(each, now)
             idle = each in empty and now - empty[each] >= SETTLE_SECONDS
@@ -53,13 +62,17 @@ class SocketCounts:
         self._empty, self._told = empty, told
         return tuple(told.values())
 
-    def _count(self, asked: Iterable[SocketQuestion]) -> Mapping[SocketQuestion, int]:
-        """Return the connections of those questions that the sockets answer."""
+    def _of_clients(self, asked: SocketQuestion, cookies: set[int], now: float) -> set[int]:
+        """Return the connections that are no checks."""
+        return cookies if now - self._since[asked] < _LATECOMERS_SECONDS else cookies & self._clients[asked]
+
+    def _open_connections(self, asked: Iterable[SocketQuestion]) -> Mapping[SocketQuestion, set[int]]:
+        """Return the connections of those questions that the sockets answer, by cookie."""
         places: dict[tuple[bytes, int], list[SocketQuestion]] = {}
         for each in asked:
             for port in each.ports:
                 places.setdefault((_packed(each.address), port), []).append(each)
-        counts: dict[SocketQuestion, int] = dict.fromkeys(asked, 0)
+        found: dict[SocketQuestion, set[int]] = {each: set() for each in asked}
         listened: set[tuple[bytes, int]] = set()
         try:
             with self._open() as table:
@@ -68,7 +81,7 @@ class SocketCounts:
                         listened.update(place for place in places if _serves(one, place))
                         continue
                     for question in places.get((one.address, one.port), ()):
-                        counts[question] += 1
+                        found[question].add(one.cookie)
         except (NetlinkFailure, OSError) as error:
             if not self._failing:
                 log.warning("this node's sockets cannot be read, the directors' counts decide: %s", error)
@@ -76,7 +89,7 @@ class SocketCounts:
             return {}
         self._failing = False
         unknown = {question for place, questions in places.items() if place not in listened for question in questions}
-        return {question: count for question, count in counts.items() if question not in unknown}
+        return {question: cookies for question, cookies in found.items() if question not in unknown}
 
     def _rounded(self, asked: SocketQuestion, count: int) -> int:
         """Return the number told before, until the new one is far from it: each report is a write."""

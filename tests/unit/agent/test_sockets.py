@@ -46,6 +46,22 @@ def test_open_connections_count_and_idle_takes_its_second(address: str, on: str 
             assert not counts.waiting
 
 
+def test_checks_through_the_vip_keep_nobody_from_leaving() -> None:
+    """Directors go on checking: a drain would wait for ever where a check takes long, or cut who came last."""
+    counts = SocketCounts()
+    with serving() as (question, listener):
+        place = ("127.0.0.1", question.ports[0])
+        assert ask(counts, question, 0.0) == SocketReport(TABLE, 2)
+        # Its first packet was lost, and sent again.
+        with socket.create_connection(place), listener.accept()[0]:
+            assert ask(counts, question, 7.0) == SocketReport(TABLE, 2, 1)
+            with socket.create_connection(place):  # a check
+                assert ask(counts, question, 20.0) == SocketReport(TABLE, 2, 1)
+        with socket.create_connection(place):
+            assert ask(counts, question, 30.0) == SocketReport(TABLE, 2)
+            assert ask(counts, question, 31.0) == SocketReport(TABLE, 2, idle=True)
+
+
 def test_another_question_starts_anew() -> None:
     """What was seen before directors had stopped sending proves nothing."""
     counts = SocketCounts()
