@@ -59,7 +59,7 @@ def suspects(
     for table in tables:
         if ":" in table.address:
             continue
-        for entry in table.destinations:
+        for entry in table.entries:
             if entry.forwarding is not ForwardingMethod.DIRECT_ROUTING or ":" in entry.address:
                 continue
             if entry.address not in mine and not (entry.node and entry.node in directing):

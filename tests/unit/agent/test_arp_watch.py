@@ -8,7 +8,7 @@ import msgspec
 from lvs_dr.agent.arp_watch import ArpWatch, suspects
 from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
 from lvs_dr.core.reasons import Reason
-from lvs_dr.core.table import DirectorTableSpec
+from lvs_dr.core.table import DirectorTableSpec, TableDestination
 
 OWN = (InterfaceReport("eth0", ("192.0.2.11/24",)),)
 SPEC = msgspec.convert(
@@ -62,6 +62,13 @@ def test_only_those_are_asked_who_must_be_silent() -> None:
     found = suspects(SPEC, tables, OWN)
     assert [(each.address, each.vips) for each in found] == [("192.0.2.21", ("192.0.2.100",))]
     assert suspects(LVSNodeSpec(), tables, OWN) == ()
+
+
+def test_the_sorry_server_is_asked_too() -> None:
+    """It has the VIP on lo all the time, so it could take all clients away while the real servers are well."""
+    sorry = msgspec.convert({"realServer": "sorry", "address": "192.0.2.41", "weight": 1}, TableDestination)
+    served = msgspec.structs.replace(table("192.0.2.100", ONE), sorry_server=sorry)
+    assert [each.address for each in suspects(SPEC, [served], OWN)] == ["192.0.2.21", "192.0.2.41"]
 
 
 async def test_who_answers_is_named_with_node_and_mac_until_silent() -> None:

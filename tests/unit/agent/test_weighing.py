@@ -200,6 +200,24 @@ def test_a_server_that_comes_back_starts_slowly() -> None:
     assert (seen[0], seen[-1], len(seen)) == (20, 100, 21)
 
 
+def test_a_server_that_comes_back_on_the_vip_starts_slowly_too() -> None:
+    """What its own address says does not count where the VIP is checked: it would never start, or always."""
+    plain = table(health_check=CHECK, slow_start=SLOW)
+    marked = tuple(msgspec.structs.replace(each, check_mark=4097 + n) for n, each in enumerate(plain.destinations))
+    one = Director(msgspec.structs.replace(plain, destinations=marked))
+    one.actual = KernelState(destinations=desired(
+        director(), {NAME: table()}, {}, Ledger("boot"), held=frozenset([VIP]), reserved={}
+    ).destinations)  # fmt: skip
+    first, second = (CheckKey(each.address, 80, CHECK, VIP, each.check_mark) for each in marked)
+    one.health = {first: Health.UP, second: Health.DOWN}
+    one.look()
+    one.health = {first: Health.UP, second: Health.UP}
+    one.look()
+    served = next(group for key, group in one.actual.destinations.groups.items() if not key.mark)
+    assert {address: config.weight for (address, _), config in served.items()} == {ONE: 100, TWO: 20}
+    assert one.told() == ["storage-2: 20 -> 100 in 20 s, slow start on port 80/TCP"]
+
+
 def test_a_restart_in_the_middle_of_a_slow_start_goes_on_with_it() -> None:
     """It would begin anew with each restart, or end at once."""
     one = Director(table(health_check=CHECK, slow_start=SLOW))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from lvs_dr.core.desired import Desired, desired
-from lvs_dr.core.health import Health
+from lvs_dr.core.health import CheckKey, Health, check_key
 from lvs_dr.core.indexing import Kind
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import TableException
@@ -18,7 +18,7 @@ from lvs_dr.core.summary import real_server_status
 from lvs_dr.core.table import DirectorTableSpec, TableDestination, TableQuorum
 from lvs_dr.core.table_entries import EntriesMemory
 from tests.unit.core.clusters import D1, D2, S1, S2, agent, converge, down, serving, web_status
-from tests.unit.core.plan_cases import VIPS, Node, director, service
+from tests.unit.core.plan_cases import CHECK, VIPS, Node, director, service
 from tests.unit.core.test_panic import DOWN, UNKNOWN, UP, health, pool, weights
 from tests.unit.core.test_summary import condition, told
 from tests.unit.core.worlds import NOW, VIP, Objects, real_server
@@ -51,6 +51,22 @@ def test_it_serves_when_nobody_else_does_and_not_before() -> None:
     found = wanted(given, [DOWN, DOWN])
     assert weights(found) == {"99": 1}
     assert found.sorry == {service()}
+
+
+def test_checks_through_the_vip_decide_where_they_are_made() -> None:
+    """All real servers have lost the VIP, and clients get silence instead of the sorry server."""
+    plain = table([100, 100])
+    marked = tuple(replace(each, check_mark=4097 + n) for n, each in enumerate(plain.destinations))
+    given = replace(plain, destinations=marked)
+    own = dict.fromkeys((CheckKey(each.address, 8443, CHECK) for each in marked), UP)
+    through = dict.fromkeys((check_key(given, each, 8443, CHECK) for each in marked), DOWN)
+    found = desired(director(), {"a/web": given}, own | through, Ledger("boot"), held=frozenset(VIPS), reserved={})
+    assert found.sorry == {service()}
+    probes = {key: found.destinations.group(key).keys() for key in found.probes}
+    assert sorted(key.mark for key in probes) == [4097, 4098], "checks go on: without them nobody comes back"
+    assert all(("192.0.2.99", 0) not in places for places in probes.values())
+    served = {place[0]: one.weight for place, one in found.destinations.group(service()).items()}
+    assert served == {SORRY: 1}
 
 
 @pytest.mark.parametrize(
