@@ -19,6 +19,7 @@ from lvs_dr.core.kernel import KernelState
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.plan import Plan, plan
+from lvs_dr.core.probes import EVERYWHERE, STRICT
 from lvs_dr.core.scope import scope
 from lvs_dr.core.settings import other_owner
 from lvs_dr.core.table import DirectorTableSpec
@@ -105,13 +106,13 @@ def show_plan(
 
 
 def _plan(kernel: Kernel, ledger: Ledger, stored: LastGood, held: frozenset[str]) -> Plan:
-    actual = _read(kernel, ledger, stored.spec)
+    spec, interfaces = stored.spec, kernel.interfaces()
+    interface = director_interface(spec.director, interfaces) if spec.director else ""
+    actual = _read(kernel, ledger, spec, interface)
     tables = {name: table.spec for name, table in stored.tables.items()}
-    spec = stored.spec
     virtual = (
         held | ledger_addresses(ledger) | {*spec.backend_addresses, *(spec.director.addresses if spec.director else ())}
     )
-    interfaces = kernel.interfaces()
     own = own_addresses(interfaces, virtual)
     health: dict[CheckKey, Health] = dict.fromkeys(in_service(tables.values(), actual), Health.UP)
     goal = desired(
@@ -122,9 +123,9 @@ def _plan(kernel: Kernel, ledger: Ledger, stored: LastGood, held: frozenset[str]
         held=held,
         reserved=reserved_addresses(own, kernel.next_hops()),
         owner=other_owner({interface.name for interface in interfaces}),
-        link=sync_link(
-            spec.director, director_interface(spec.director, interfaces) if spec.director else "", interfaces, virtual
-        ),
+        link=sync_link(spec.director, interface, interfaces, virtual),
+        interface=interface,
+        strict=actual.sysctls.get(EVERYWHERE) == STRICT,
     )
     return plan(_with_weights_found(goal, tables.values(), actual), actual, ledger, now=time.monotonic())
 
@@ -144,5 +145,5 @@ def _with_weights_found(goal: Desired, tables: Iterable[DirectorTableSpec], actu
     return structs.replace(goal, destinations=Destinations(groups))
 
 
-def _read(kernel: Kernel, ledger: Ledger, spec: LVSNodeSpec = NOTHING) -> KernelState:
-    return kernel.read(ledger_addresses(ledger), scope(spec, ledger))
+def _read(kernel: Kernel, ledger: Ledger, spec: LVSNodeSpec = NOTHING, interface: str = "") -> KernelState:
+    return kernel.read(ledger_addresses(ledger), scope(spec, ledger, interface))

@@ -29,8 +29,9 @@ from lvs_dr.core.kernel import (
     SysctlOp,
     Verb,
 )
+from lvs_dr.core.probes import ACCEPT_LOCAL, interface_key
 from lvs_dr.vrrp import kept
-from tests.unit.agent.bench import BACKEND, DIRECTOR, NODE, VIP, Bench
+from tests.unit.agent.bench import BACKEND, CHECK, DIRECTOR, NODE, TABLE, VIP, Bench
 from tests.unit.agent.speaker_process import SpeakerProcess
 
 SERVICE = ServiceKey(VIP, 80, 6)
@@ -188,6 +189,22 @@ async def test_plan_leaves_weights_that_follow_load_alone(bench: Bench) -> None:
         lines: list[str] = []
         assert show_plan(bench.kernel, ledger(bench), last_good(bench), NODE, lines.append, speaker=hand(bench))
         assert lines == (expected or [f"ipvsadm -e -t {VIP}:80 -r {key.address}:80 -g -w 100"])
+
+
+async def test_plan_keeps_what_checks_through_the_vip_need(bench: Bench) -> None:
+    """It would announce to put back a setting that the agent has set a second ago."""
+    entry = TABLE["destinations"][0] | {"checkMark": 4097}
+    admits = interface_key("eth0", ACCEPT_LOCAL)
+    async with bench.running():
+        await bench.node(DIRECTOR)
+        await bench.table(destinations=[entry], healthCheck=CHECK, requires=["virtual-address-checks"])
+        await bench.until(lambda: bench.kernel.interface_sysctls.get(admits) == "1")
+        await bench.until(lambda: {key.mark for key in bench.kernel.services} == {0, 4097})
+        await bench.until(lambda: bench.speaker.held == {VIP})
+        await bench.until(last_good(bench).path.exists)
+    lines: list[str] = []
+    assert show_plan(bench.kernel, ledger(bench), last_good(bench), NODE, lines.append, speaker=hand(bench))
+    assert lines == ["# nothing to do"]
 
 
 def test_operations_read_as_commands() -> None:
