@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from lvs_dr.api import kinds
 from lvs_dr.api.models import (
     check_fields,
+    check_marks,
     combinations,
     connection_sync,
     director_group,
@@ -284,6 +285,33 @@ CHECKS = [
         "fast-interval-too-slow",
         f"spec.healthCheck.fastIntervalSeconds: {INVALID}{health_check.FAST_TOO_SLOW}",
         healthCheck={"tcp": {}, "fastIntervalSeconds": 3},
+    ),
+    _service(
+        "unknown-check-path",
+        _unsupported("spec.healthCheck.path", "Both", ["RealAddress", "VirtualAddress"]),
+        healthCheck={"tcp": {}, "path": "Both"},
+    ),
+    _service(
+        "ping-of-the-vip",
+        f"spec.healthCheck.path: {INVALID}{health_check.PATH_NEEDS_SOCKET}",
+        healthCheck={"ping": {}, "path": "VirtualAddress"},
+    ),
+    _service(
+        "script-through-the-vip",
+        f"spec.healthCheck.path: {INVALID}{health_check.PATH_NEEDS_SOCKET}",
+        healthCheck={"exec": {"name": "x"}, "path": "VirtualAddress"},
+    ),
+    _service(
+        "masqueraded-vip-checked",
+        f"spec.healthCheck: {INVALID}{combinations.PATH_NOT_SEEN}",
+        forwardingMethod="Masquerade",
+        healthCheck={"tcp": {}, "path": "VirtualAddress"},
+    ),
+    _service(
+        "redirected-vip-checked",
+        f"spec.healthCheck: {INVALID}{combinations.PATH_NOT_SEEN}",
+        forwardingMethod="Redirect",
+        healthCheck={"http": {}, "path": "VirtualAddress"},
     ),
     _service(
         "source-without-prefix",
@@ -675,6 +703,12 @@ FORWARDING = [
         forwardingMethod="Masquerade",
         ports=[{"port": 80, "targetPort": 8080}],
     ),
+    _override(
+        "override-masquerades-checked-vip",
+        f"spec.healthCheck: {INVALID}{combinations.PATH_NOT_SEEN}",
+        {"name": "web-1", "forwardingMethod": "Masquerade"},
+        healthCheck={"tcp": {}, "path": "VirtualAddress"},
+    ),
     _service(
         "unknown-method",
         _unsupported("spec.forwardingMethod", "NAT", ["DirectRouting", "Tunnel", "Masquerade", "Redirect"]),
@@ -894,6 +928,31 @@ GROUPS = [
 ]
 
 GROUPS += [
+    _group(
+        "marks-backwards",
+        f"spec.checkMarks.last: {INVALID}{check_marks.LAST_BELOW_FIRST}",
+        checkMarks={"first": 300, "last": 200},
+    ),
+    _group(
+        "first-mark-beyond-the-default-last",
+        f"spec.checkMarks.last: {INVALID}{check_marks.LAST_BELOW_FIRST}",
+        checkMarks={"first": 8192},
+    ),
+    _group(
+        "too-many-marks",
+        f"spec.checkMarks.last: {INVALID}{check_marks.TOO_MANY_MARKS}",
+        checkMarks={"first": 1, "last": 65537},
+    ),
+    _group(
+        "check-mark-0",
+        _range("spec.checkMarks.first", 0, "greater than or equal to 1"),
+        checkMarks={"first": 0, "last": 9},
+    ),
+    _group(
+        "check-mark-over-32-bits",
+        _range("spec.checkMarks.last", 4294967296, "less than or equal to 4294967295"),
+        checkMarks={"first": 4294967290, "last": 4294967296},
+    ),
     _group(
         "ids-beyond-255",
         f"spec.vrrp.instances: {INVALID}{vrrp.TOO_MANY_IDS}",

@@ -19,6 +19,8 @@ CHECKS = [
     {"dns": {"name": "."}},
     {"dns": {"name": ".", "port": 53}},
     {"exec": {"name": "check"}},
+    *({kind: {}, "path": "VirtualAddress"} for kind in ("tcp", "http", "ping")),
+    {"tcp": {}, "path": "RealAddress"},
     {"tcp": {}, "ping": {}},
     {"tcp": {}, "fastIntervalSeconds": 1},
     {"tcp": {}, "intervalSeconds": 3, "timeoutSeconds": 2, "fastIntervalSeconds": 4},
