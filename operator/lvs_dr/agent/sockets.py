@@ -34,6 +34,7 @@ class SocketCounts:
         self._open = open_table
         self._since: dict[SocketQuestion, float] = {}  # it was first asked
         self._clients: dict[SocketQuestion, set[int]] = {}  # their connections, by cookie
+        self._exact: set[SocketQuestion] = set()  # told once without checks among them
         self._empty: dict[SocketQuestion, float] = {}
         self._told: Mapping[SocketQuestion, SocketReport] = {}
         self._failing = False
@@ -50,7 +51,10 @@ class SocketCounts:
         """
         found = self._open_connections(asked) if asked else {}
         self._since = {each: self._since.get(each, now) for each in found}
-        self._clients = {each: self._of_clients(each, cookies, now) for each, cookies in found.items()}
+        late = {each for each in found if now - self._since[each] >= _LATECOMERS_SECONDS}
+        self._clients = {
+            each: cookies & self._clients[each] if each in late else cookies for each, cookies in found.items()
+        }
         empty: dict[SocketQuestion, float] = {}
         told: dict[SocketQuestion, SocketReport] = {}
         for each, clients in self._clients.items():
@@ -58,13 +62,10 @@ class SocketCounts:
             if not count:
                 empty[each] = self._empty.get(each, now)
             idle = each in empty and now - empty[each] >= SETTLE_SECONDS
-            told[each] = SocketReport(each.table, each.generation, self._rounded(each, count), idle)
-        self._empty, self._told = empty, told
+            rounded = count if each in late - self._exact else self._rounded(each, count)
+            told[each] = SocketReport(each.table, each.generation, rounded, idle)
+        self._empty, self._told, self._exact = empty, told, late
         return tuple(told.values())
-
-    def _of_clients(self, asked: SocketQuestion, cookies: set[int], now: float) -> set[int]:
-        """Return the connections that are no checks."""
-        return cookies if now - self._since[asked] < _LATECOMERS_SECONDS else cookies & self._clients[asked]
 
     def _open_connections(self, asked: Iterable[SocketQuestion]) -> Mapping[SocketQuestion, set[int]]:
         """Return the connections of those questions that the sockets answer, by cookie."""

@@ -62,6 +62,20 @@ def test_checks_through_the_vip_keep_nobody_from_leaving() -> None:
             assert ask(counts, question, 31.0) == SocketReport(TABLE, 2, idle=True)
 
 
+def test_a_check_does_not_stay_in_the_number_that_is_told() -> None:
+    """Small changes of large numbers are not told, so one would wait for a connection that is none."""
+    counts = SocketCounts()
+    with serving() as (question, listener), contextlib.ExitStack() as clients:
+        place = ("127.0.0.1", question.ports[0])
+        for _ in range(25):
+            clients.enter_context(socket.create_connection(place))
+            clients.enter_context(listener.accept()[0])
+        with socket.create_connection(place), listener.accept()[0]:
+            assert ask(counts, question, 0.0) == SocketReport(TABLE, 2, 26)
+        assert ask(counts, question, 1.0) == SocketReport(TABLE, 2, 26)
+        assert ask(counts, question, 9.0) == SocketReport(TABLE, 2, 25)
+
+
 def test_another_question_starts_anew() -> None:
     """What was seen before directors had stopped sending proves nothing."""
     counts = SocketCounts()
