@@ -71,7 +71,8 @@ def balanced(lab: Lab) -> None:
         lab.kubectl("get", "virtualservice", "webdav", "-o", "jsonpath={.status.activeDirector}").stdout
     ]
     say(f"{CONNECTIONS} connections from client-1, with tcpdump on {director.name}, the Active director")
-    with director.capture("eth0", f"tcp port {PORT} and host {VIP}") as capture:
+    client = lab.nodes["client-1"].lan_address  # the directors' own checks get answers, too
+    with director.capture("eth0", f"tcp port {PORT} and host {VIP} and host {client}") as capture:
         expect(connections(lab), dict.fromkeys(SERVERS, CONNECTIONS // 2))
         time.sleep(1)  # tcpdump prints with a delay
     answers = [line for line in capture.lines if f"{VIP}.{PORT} > " in line]

@@ -223,7 +223,8 @@ class Cluster:
             "ip -o addr show; ip route show type blackhole; ip -6 route show type blackhole;"
             " test ! -e /proc/net/ip_vs || cat /proc/net/ip_vs",
         )
-        return VIP not in done.stdout and VIP6 not in done.stdout and "C0A82364" not in done.stdout
+        ours = (VIP, VIP6, "C0A82364", "FWM")  # the last: services by firewall mark
+        return not any(each in done.stdout for each in ours)
 
     def agent_pod(self, node: str) -> str:
         """Return the name of the agent's pod on a node."""
