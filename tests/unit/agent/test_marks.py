@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lvs_dr.agent.health import prober as prober_module
 from lvs_dr.agent.health.attempt import CannotCheckError
 from lvs_dr.agent.health.marks import Done, Marks, service_of
 from lvs_dr.agent.health.prober import Outcome, Prober
@@ -214,6 +215,59 @@ async def test_a_doubtful_result_changes_no_verdict() -> None:
         await news.wait()
     assert "somebody else" in prober.outcome(prober.view(), KEY).trouble
     assert prober.outcome(prober.view(), KEY).health is Health.UNKNOWN
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_fault_in_the_second_question_does_not_end_the_checks() -> None:
+    """A real server that comes back would stay out until the agent is restarted."""
+    bench, asked = Bench(), asyncio.Event()
+    bench.follow(kernel())
+    on_vip = "no answer within 1 s"
+
+    async def check(key: CheckKey, _source: str) -> str:
+        if not key.vip:
+            asked.set()
+            raise RuntimeError("a fault of ours")
+        return on_vip
+
+    prober = Prober(changed=lambda: None, check=check, marks=bench.marks)
+    prober.use_addresses((), ("192.0.2.11/24",))
+    prober.update([KEY])
+    running = asyncio.create_task(prober.run())
+    async with asyncio.timeout(10):
+        await asked.wait()
+    assert (await outcome(prober, Health.DOWN)).message == on_vip
+    on_vip = ""
+    await outcome(prober, Health.UP)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_check_that_is_dropped_before_its_turn_does_not_wait_for_its_mark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would wait for ever: nobody drops it a second time."""
+    monkeypatch.setattr(prober_module, "HELD_SECONDS", 0.0)
+    monkeypatch.setattr(prober_module, "HELD_PAUSE_SECONDS", 0.0)
+    first = CheckKey("192.0.2.22", 443, CHECK)
+    made, enough = 0, asyncio.Event()
+
+    async def check(_key: CheckKey, _source: str) -> str:
+        nonlocal made
+        made += 1
+        prober.update([first])
+        if made == 5:
+            enough.set()
+        return ""
+
+    prober = Prober(changed=lambda: None, check=check, marks=Bench().marks)
+    prober.update([first])
+    prober.update([first, KEY])
+    running = asyncio.create_task(prober.run())
+    async with asyncio.timeout(10):
+        await enough.wait()
+    assert prober.broken == 0
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

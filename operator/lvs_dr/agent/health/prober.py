@@ -156,6 +156,8 @@ class Prober:
 
     async def _one(self, key: CheckKey, ticket: int, due: float) -> None:
         """Check once, and schedule the next from the start of this one."""
+        if not self._timetable.is_wanted(key, ticket):
+            return  # dropped before this task had its turn
         loop = asyncio.get_running_loop()
         began = loop.time()
         if key.mark and self._marks is not None and not self._marks.usable(key):
@@ -198,6 +200,9 @@ class Prober:
             source = self._source(network, v6=":" in key.address) if network else ""
             well = not await self._check(CheckKey(key.address, key.port, key.check), source)
         except CannotCheckError:
+            return
+        except Exception as error:  # noqa: BLE001 - the verdict stands, and the next check must be made
+            self._log_broken(key, f"asking its own address failed unexpectedly: {error!r}")
             return
         told = self._messages.get(key)
         if told is not None and told.blackholed is not well and key in self._timetable.entries:
