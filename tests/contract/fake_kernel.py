@@ -67,6 +67,7 @@ class FakeKernel:
         self.mark_packets: dict[int, int] = {}  # how many packets have carried a firewall mark
         self.interface_sysctls: dict[SysctlKey, str] = {}  # of those that checks need; "0" until set
         self.view = OwnView()
+        self.view_error: Exception | None = None
         self.slots = 4096
         self.settings: dict[SysctlKey, str] = dict.fromkeys(SETTING_KEYS, "0")  # below net.ipv4.vs
         self.settings[sysctl_key("sync_threshold")] = "3\t50"
@@ -179,6 +180,8 @@ class FakeKernel:
 
     def own_view(self, interfaces: Collection[str]) -> OwnView:  # noqa: ARG002 - all of it is told
         """Return what tests say."""
+        if self.view_error is not None:
+            raise self.view_error
         return self.view
 
     def boot_id(self) -> str:

@@ -22,6 +22,7 @@ from lvs_dr.agent.health.prober import Prober
 from lvs_dr.agent.inforce import Force, InForce
 from lvs_dr.agent.interface import director_interface, sync_link
 from lvs_dr.agent.ipvs_report import ConnectionCount
+from lvs_dr.agent.kernel.errors import KernelError
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.load.weighing import Weighing
 from lvs_dr.agent.peers import PeerMacs
@@ -103,6 +104,7 @@ class NodePass:
         self._checked: Mapping[str, DirectorTableSpec] | None = None
         self._served: Mapping[str, DirectorTableSpec] = {}  # tables of the pass before
         self._suspicions: tuple[Suspicion, ...] = ()
+        self._blind = ""  # why these cannot be looked for
         self._sysctls: Desired = Desired(writable=False)
         self._failing: set[str] = set()
         self._draining = False
@@ -191,7 +193,14 @@ class NodePass:
             self._suspicions = ()
         if deep and spec.backend_services:
             interfaces = [OwnInterface(one.name, one.addresses) for one in around.own]
-            view = await self._door.own_view([one.name for one in interfaces])
+            try:
+                view = await self._door.own_view([one.name for one in interfaces])
+            except KernelError as error:  # it explains failures, and no more: what is to be served is served without
+                if str(error) != self._blind:
+                    log.warning("what keeps clients from an answer is not looked for: %s", error)
+                self._blind = str(error)
+                return ()
+            self._blind = ""
             self._suspicions = suspicions(
                 spec.backend_services,
                 view,

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from lvs_dr.agent.kernel.errors import KernelError
 from lvs_dr.core.arp_settings import ARP_KEYS
 from lvs_dr.core.kernel import AddressConfig, AddressKey, ServiceConfig, ServiceKey
 from tests.unit.agent.bench import BACKEND, CHECK, DIRECTOR, NODE, TABLE, VIP, Bench, vrrp
@@ -51,6 +52,15 @@ async def test_a_backend_gets_the_vip_on_lo_and_says_so(bench: Bench) -> None:
         assert told["observedGeneration"] == 1
         assert {route.address for route in bench.kernel.routes} == {VIP}
         assert set(bench.kernel.sysctls.values()) == {"1", "2"}
+
+
+async def test_a_node_whose_listening_ports_cannot_be_read_serves_all_the_same(bench: Bench) -> None:
+    """They only explain failures; a director that is a backend, too, would never be told to take its VIPs."""
+    bench.kernel.view_error = KernelError(13, "listening sockets cannot be read")
+    async with bench.running(resync=0.0) as agent:
+        await bench.table()
+        await bench.node(DIRECTOR | BACKEND | {"backendServices": [{"address": VIP, "port": 80, "protocol": "TCP"}]})
+        await bench.until(lambda: VIP in agent.assigner.state.held and agent.loop.ready() == "")
 
 
 async def test_changes_of_a_table_reach_the_kernel(bench: Bench) -> None:
