@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from lvs_dr.agent.health import prober as prober_module
 from lvs_dr.agent.health.attempt import CannotCheckError
@@ -34,6 +35,12 @@ def kernel(packets: int = 0, *, places: tuple[tuple[str, int], ...] = (PLACE,), 
         mark_packets={SERVICE: packets},
         sysctls={RUN_ESTIMATION: sysctls.get("estimation", "1")},
     )
+
+
+def carried_on(packets: int, connections: int) -> KernelState:
+    """Return the same, with connections that live."""
+    live = Destinations.of([(DestinationKey(SERVICE, *PLACE), connections)])
+    return structs.replace(kernel(packets), connections=live)
 
 
 def done(**given: Any) -> Done:
@@ -96,6 +103,27 @@ async def test_a_failure_does_not_count_when_the_service_was_taken_away() -> Non
     for use in (None, MarkUse(frozenset(), 9, 9), MarkUse(frozenset({("192.0.2.66", 0)}), 9, 9)):
         bench.use = use
         assert "somebody else" in await bench.marks.doubt(KEY, failed=True)
+
+
+async def test_a_first_success_counts_again_after_the_service_was_made_anew() -> None:
+    """Its counters begin at 0: a real server that came back would stay out until they are where they once were."""
+    bench = Bench()
+    bench.follow(carried_on(1000, 5))
+    bench.use = MarkUse(frozenset({PLACE}), 1000, 5)
+    assert "changes the mark" in await bench.marks.doubt(KEY, failed=False)
+    bench.follow(KernelState())  # ipvsadm -C
+    bench.follow(carried_on(0, 0))
+    bench.use = MarkUse(frozenset({PLACE}), 0, 1)
+    assert await bench.marks.doubt(KEY, failed=False) == ""
+
+
+async def test_connections_of_an_agent_before_hide_no_success_for_long() -> None:
+    """Where the kernel does not add packets up, a restart of the agent would keep out who comes back later."""
+    bench = Bench()
+    for live in (5, 4):
+        bench.follow(carried_on(0, live))
+    bench.use = MarkUse(frozenset({PLACE}), 0, 5)
+    assert await bench.marks.doubt(KEY, failed=False) == ""
 
 
 @pytest.mark.parametrize(("estimation", "doubted"), [("1", True), ("0", False)])

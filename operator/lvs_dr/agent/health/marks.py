@@ -75,7 +75,7 @@ class Marks:
         self._looks: deque[_Look] = deque()
         self._counts = True
         self._proven: set[ServiceKey] = set()
-        self._before: dict[ServiceKey, tuple[int, int]] = {}  # packets and connections when it was first seen
+        self._before: dict[ServiceKey, tuple[int, int]] = {}  # packets and connections, the least that were seen
         self._silent: frozenset[ServiceKey] = frozenset()
         self.interface = ""
 
@@ -85,11 +85,7 @@ class Marks:
         found = ready(probes, actual, known, done.ops, done.undone)
         admits = not interface or _admits(actual, interface, done)
         self._count(probes, actual)
-        for key in probes.keys() - self._before.keys():
-            live = sum(actual.connections.group(key).values())
-            self._before[key] = (actual.mark_packets.get(key, 0), live)
-        if len(self._before) > len(probes):
-            self._before = {key: one for key, one in self._before.items() if key in probes}
+        self._look_back(probes, actual)
         before = (self._ready, self._admits, self._silent, self.interface)
         self._probes, self._ready, self._taken, self._admits = probes, found, done.taken, admits
         self.interface = interface
@@ -157,6 +153,15 @@ class Marks:
         if not used and key.check.udp is None and key.check.dns is None:  # datagrams show up 2 s later
             return REWRITTEN.format(mark=key.mark)
         return ""
+
+    def _look_back(self, probes: Probes, actual: KernelState) -> None:
+        """Note the least that each service has had: it may be made anew, and connections of an agent before us end."""
+        found: dict[ServiceKey, tuple[int, int]] = {}
+        for key in probes:
+            packets, live = actual.mark_packets.get(key, 0), sum(actual.connections.group(key).values())
+            known = self._before.get(key, (packets, live))
+            found[key] = (min(packets, known[0]), min(live, known[1]))
+        self._before = found
 
     def _count(self, probes: Probes, actual: KernelState) -> None:
         now = self._clock()
