@@ -15,9 +15,27 @@ from lvs_dr.agent.health.source_ports import RESET_SECONDS, SILENT_SECONDS, Sour
 from lvs_dr.core.checks import TableHealthCheck, TcpCheck
 from lvs_dr.core.destinations import Destinations
 from lvs_dr.core.health import CheckKey, Health
-from lvs_dr.core.kernel import DestinationConfig, DestinationKey, KernelState, MarkUse, ServiceKey
+from lvs_dr.core.kernel import (
+    AddressKey,
+    DestinationConfig,
+    DestinationKey,
+    KernelState,
+    MarkUse,
+    ServiceKey,
+    SysctlKey,
+    SysctlOp,
+    Verb,
+)
 from lvs_dr.core.ledger import Ledger, OwnDestinations
-from lvs_dr.core.probes import RUN_ESTIMATION, Probe, probe_service
+from lvs_dr.core.probes import (
+    ACCEPT_LOCAL,
+    EVERYWHERE,
+    RP_FILTER,
+    RUN_ESTIMATION,
+    Probe,
+    interface_key,
+    probe_service,
+)
 
 CHECK = TableHealthCheck(TcpCheck(), 0.02, 0.5, 1, 1)  # type: ignore[arg-type]
 KEY = CheckKey("192.0.2.21", 443, CHECK, "192.0.2.100", 4097)
@@ -124,6 +142,39 @@ async def test_connections_of_an_agent_before_hide_no_success_for_long() -> None
         bench.follow(carried_on(0, live))
     bench.use = MarkUse(frozenset({PLACE}), 0, 5)
     assert await bench.marks.doubt(KEY, failed=False) == ""
+
+
+ACCEPTS = interface_key("eth0", ACCEPT_LOCAL)
+FILTER = interface_key("eth0", RP_FILTER)
+
+
+@pytest.mark.parametrize(
+    ("sysctls", "on_lo", "barred"),
+    [
+        ({ACCEPTS: "1"}, False, ""),
+        ({ACCEPTS: "0"}, False, "accept_local is not 1"),
+        ({ACCEPTS: "1", FILTER: "1"}, False, ""),
+        ({ACCEPTS: "1", FILTER: "1"}, True, "rp_filter is not 2"),
+        ({ACCEPTS: "1", FILTER: "0", EVERYWHERE: "1"}, True, "rp_filter is not 2"),
+        ({ACCEPTS: "1", FILTER: "0", EVERYWHERE: "0"}, True, ""),
+        ({ACCEPTS: "1", FILTER: "2", EVERYWHERE: "1"}, True, ""),
+    ],
+)
+def test_checks_wait_for_settings_that_let_answers_in(
+    sysctls: dict[SysctlKey, str],
+    on_lo: bool,  # noqa: FBT001 - a case
+    barred: str,
+) -> None:
+    """Whoever sets them back again and again would take out all real servers of all VIPs."""
+    bench, lo = Bench(), AddressKey("lo", "192.0.2.100")
+    ledger = structs.replace(done().ledger, addresses=(lo,) if on_lo else ())
+    repair = [SysctlOp(Verb.SET, ACCEPTS, "1"), SysctlOp(Verb.SET, FILTER, "2")]
+    bench.follow(structs.replace(kernel(), sysctls=sysctls), ledger=ledger, undone=repair)
+    assert bench.marks.usable(KEY) is not bool(barred)
+    if barred:
+        assert barred in bench.marks.hindrance(KEY)
+    bench.follow(structs.replace(kernel(), sysctls=sysctls), ledger=ledger, ops=repair)
+    assert bench.marks.usable(KEY)
 
 
 @pytest.mark.parametrize(("estimation", "doubted"), [("1", True), ("0", False)])

@@ -11,12 +11,16 @@ from typing import Final, NamedTuple
 
 from lvs_dr.agent.door import KernelStuckError
 from lvs_dr.agent.kernel.errors import KernelError
+from lvs_dr.core.desired import LOOPBACK
 from lvs_dr.core.health import CheckKey
 from lvs_dr.core.kernel import Forwarding, KernelState, MarkUse, Op, ServiceKey, SysctlOp
 from lvs_dr.core.ledger import Ledger
 from lvs_dr.core.probes import (
     ACCEPT_LOCAL,
+    EVERYWHERE,
+    RP_FILTER,
     RUN_ESTIMATION,
+    STRICT,
     Probes,
     interface_key,
     ready,
@@ -70,7 +74,7 @@ class Marks:
         self._probes: Probes = {}
         self._ready: frozenset[tuple[ServiceKey, str]] = frozenset()
         self._taken: frozenset[ServiceKey] = frozenset()
-        self._admits = True
+        self._barred = ""  # the sysctl that keeps answers from a VIP out
         self._asked: dict[ServiceKey, int] = {}
         self._looks: deque[_Look] = deque()
         self._counts = True
@@ -83,14 +87,14 @@ class Marks:
         """Take what a pass read and did. `interface`: the director's."""
         known = done.ledger.own_services | {key for key, _ in done.ledger.adopted_services}
         found = ready(probes, actual, known, done.ops, done.undone)
-        admits = not interface or _admits(actual, interface, done)
+        barred = _barred(actual, interface, done) if interface else ""
         self._count(probes, actual)
         self._look_back(probes, actual)
-        before = (self._ready, self._admits, self._silent, self.interface)
-        self._probes, self._ready, self._taken, self._admits = probes, found, done.taken, admits
+        before = (self._ready, self._barred, self._silent, self.interface)
+        self._probes, self._ready, self._taken, self._barred = probes, found, done.taken, barred
         self.interface = interface
         self._silent = frozenset(self._unmoved())
-        if before != (self._ready, self._admits, self._silent, self.interface):
+        if before != (self._ready, self._barred, self._silent, self.interface):
             self._proven &= {key for key, _ in found}
             self._proven -= self._silent
             self._changed()
@@ -100,7 +104,7 @@ class Marks:
         service = service_of(key)
         if (service, key.address) not in self._ready:
             return False
-        return bool(self.interface) and (self._admits or service.family == _AF_INET6)
+        return bool(self.interface) and (not self._barred or service.family == _AF_INET6)
 
     def hindrance(self, key: CheckKey) -> str:
         """Return why a check that is not `usable` is not."""
@@ -110,7 +114,7 @@ class Marks:
         if service in self._taken:
             return f"somebody else has an IPVS service for firewall mark {key.mark} (checkMarks of the DirectorGroup)"
         if (service, key.address) in self._ready:
-            return f"sysctl net.ipv4.conf.{self.interface}.accept_local is not 1: answers from the VIP are dropped"
+            return f"sysctl {self._barred}: answers from the VIP are dropped"
         return f"the IPVS service for firewall mark {key.mark}, which leads to {key.address}, is not in the kernel"
 
     def hops(self, key: CheckKey) -> int:
@@ -198,10 +202,15 @@ def service_of(key: CheckKey) -> ServiceKey:
     return ServiceKey("", 0, 0, key.mark, _AF_INET6 if ":" in key.vip else _AF_INET)
 
 
-def _admits(actual: KernelState, interface: str, done: Done) -> bool:
-    """Tell whether answers that come from the VIP are let in, as far as the pass knows."""
-    key = interface_key(interface, ACCEPT_LOCAL)
-    if actual.sysctls.get(key, "1") == "1":
-        return True
-    failed = frozenset(op.key for op in done.undone if isinstance(op, SysctlOp))
-    return any(isinstance(op, SysctlOp) and op.key == key and op.value == "1" for op in done.ops) and key not in failed
+def _barred(actual: KernelState, interface: str, done: Done) -> str:
+    """Return the sysctl that keeps answers from a VIP out, and what is wrong with it, as far as the pass knows."""
+    undone = frozenset(op.key for op in done.undone if isinstance(op, SysctlOp))
+    values = dict(actual.sysctls)
+    values |= {op.key: op.value for op in done.ops if isinstance(op, SysctlOp) and op.key not in undone}
+    if values.get(interface_key(interface, ACCEPT_LOCAL), "1") != "1":
+        return f"net.ipv4.conf.{interface}.{ACCEPT_LOCAL} is not 1"
+    ours = (*done.ledger.addresses, *(key for key, _ in done.ledger.adopted_addresses))
+    carried = any(key.interface == LOOPBACK and ":" not in key.address for key in ours)
+    if carried and max(values.get(key, "") for key in (EVERYWHERE, interface_key(interface, RP_FILTER))) == STRICT:
+        return f"net.ipv4.conf.{interface}.{RP_FILTER} is not 2 although VIPs are on {LOOPBACK}"
+    return ""
