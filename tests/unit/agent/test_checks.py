@@ -1,14 +1,17 @@
 """Every kind of check against real servers on loopback: well, refusing, hanging, wrong, slow, talking nonsense."""
 
+import errno
 import os
 import resource
+import socket
 import struct
 from pathlib import Path
 
 import pytest
 
-from lvs_dr.agent.health.attempt import CannotCheckError
+from lvs_dr.agent.health.attempt import Attempt, CannotCheckError
 from lvs_dr.agent.health.checkers import Checkers
+from lvs_dr.agent.health.connection import connect
 from lvs_dr.core.checks import (
     DnsCheck,
     DnsProtocol,
@@ -111,6 +114,30 @@ async def test_a_source_address_that_is_not_there_is_not_the_real_servers_fault(
         assert await ask(server.port, source="127.0.0.9", tcp=TcpCheck()) == ""
         with pytest.raises(CannotCheckError, match="does not have the source address"):
             await ask(server.port, source="192.0.2.55", tcp=TcpCheck())
+
+
+class Unrouted(socket.socket):
+    """A socket of a node that has no route to whom is asked."""
+
+    def connect_ex(self, _address: object) -> int:
+        """Fail at once, as the kernel does where it finds no route."""
+        return errno.ENETUNREACH
+
+
+async def test_a_director_without_a_route_to_the_vip_is_not_the_real_servers_fault() -> None:
+    """A Backup that lost its default route would call all real servers dead: their own addresses are on its link."""
+    sent = 0
+
+    def count() -> None:
+        nonlocal sent
+        sent += 1
+
+    with Unrouted() as connection:
+        with pytest.raises(CannotCheckError, match=r"no route to 192\.0\.2\.100"):
+            await connect(connection, Attempt("192.0.2.100", 443, 1.0, mark=4097, sent=count))
+        with pytest.raises(OSError, match="unreachable"):
+            await connect(connection, Attempt("192.0.2.21", 443, 1.0, sent=count))
+    assert sent == 0
 
 
 # HTTP

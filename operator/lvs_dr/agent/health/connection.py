@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
-from errno import EINPROGRESS
+from errno import EHOSTUNREACH, EINPROGRESS, ENETUNREACH
 from functools import lru_cache
 from typing import Final, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from lvs_dr.core.checks import TlsSettings
 _FLAGS: Final = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _RESET: Final = struct.pack("=ii", 1, 0)  # linger for 0 s
 _TRIES: Final = 16  # source ports that are tried
+_UNROUTED: Final = (ENETUNREACH, EHOSTUNREACH)  # at once, not as an answer
 _RECORD: Final = 16384  # bytes, one record of TLS
 
 Result = TypeVar("Result")
@@ -79,10 +80,12 @@ def _bound(attempt: Attempt, kind: int) -> socket.socket:
 
 
 async def connect(connection: socket.socket, attempt: Attempt) -> None:
-    """Connect. Raises OSError."""
+    """Connect. Raises OSError, CannotCheckError."""
     code = connection.connect_ex((attempt.address, attempt.port))
     if code in (0, EINPROGRESS):
         attempt.sent()
+    if attempt.mark and code in _UNROUTED:  # IPVS would take the packet to the real server, if there were one
+        raise CannotCheckError(f"this director has no route to {attempt.address}, by which to ask its real servers")
     if code == EINPROGRESS:
         await _writable(connection)
         code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
