@@ -43,7 +43,7 @@ def ipvs_report(made: Plan, actual: KernelState, count: ConnectionCount, probes:
         live = sum(number for key, number in actual.connections.items() if number and key in ours)
     else:
         live = sum(sum(group.values()) for group in actual.connections.groups.values())
-    live -= sum(sum(actual.connections.group(key).values()) for key in probes)
+    live -= sum(sum(actual.connections.group(key).values()) for key in probes if key not in made.taken)
     live = max(0, live)
     return IpvsReport(
         connection_table_size=actual.ipvs_slots,
