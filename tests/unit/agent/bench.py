@@ -72,8 +72,10 @@ class Bench:
         self.agent: Agent
 
     async def check(self, key: CheckKey, _: str) -> str:
-        """Stand in for the TCP check."""
+        """Stand in for the TCP check; through a VIP, by packets that have a mark."""
         self.checks.append(key[:2])
+        if key.mark:
+            self.kernel.mark_packets[key.mark] = self.kernel.mark_packets.get(key.mark, 0) + 3
         return "connection refused" if key[:2] in self.down else ""
 
     @asynccontextmanager
