@@ -42,8 +42,8 @@ def serve(node: Node, port: int, address: str = "::") -> NodeProcess:
     return process
 
 
-def connect(lab: Lab, address: str, port: int, count: int, *, timeout: float = 3.0) -> Answers:
-    """Open connections from the client, one after the other."""
+def connect(lab: Lab, address: str, port: int, count: int, *, timeout: float = 3.0, source: int = 0) -> Answers:
+    """Open connections from the client, one after the other; all of them from the port `source` unless it is 0."""
     script = str(GUEST / "connect.py")
     result = lab.nodes[CLIENT].run(
         sys.executable,
@@ -52,6 +52,7 @@ def connect(lab: Lab, address: str, port: int, count: int, *, timeout: float = 3
         str(port),
         f"--count={count}",
         f"--timeout={timeout}",
+        f"--from-port={source}",
         timeout=30 + count * timeout,
     )
     return Answers.parse(result.stdout)

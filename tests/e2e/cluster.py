@@ -162,9 +162,11 @@ class Cluster:
 
     # What a user has
 
-    def connect(self, count: int = 40, *, address: str = VIP, port: int = VIP_PORT, timeout: float = 3.0) -> Answers:
-        """Open connections from the client."""
-        return connect(self.lab, address, port, count, timeout=timeout)
+    def connect(
+        self, count: int = 40, *, address: str = VIP, port: int = VIP_PORT, timeout: float = 3.0, source: int = 0
+    ) -> Answers:
+        """Open connections from the client; from a port of its own each, or all from the port `source`."""
+        return connect(self.lab, address, port, count, timeout=timeout, source=source)
 
     def active_name(self, name: str = "webdav") -> str:
         """Return the name of the Active director as status tells it; "" while there is none."""

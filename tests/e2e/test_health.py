@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from lvs_lab import NodeProcess
-from tests.e2e.cluster import Cluster, virtual_service, wait_until
+from lvs_lab.workload import CLIENT
+from tests.e2e.cluster import CALM_GROUP, Cluster, virtual_service, wait_until
 
 STATUS_PORT = 8080
 STATUS_FILE = "/tmp/health-status"  # noqa: S108 - on a lab node of our own
@@ -55,14 +56,30 @@ def test_a_real_server_that_says_503_gets_no_connection(pages: Cluster) -> None:
     answer(pages, "storage-1", 503)
     pages.healthy(1, 2)
     got = pages.connect(10)
-    assert got.answers == {"storage-2": 10}
-    assert got.errors == {}
+    assert (got.answers, got.errors) == ({"storage-2": 10}, {}), got
     told = pages.condition("realserver", "storage-1", "Healthy")
     assert (told["status"], told["reason"]) == ("False", "CheckFailed")
     assert "answered 503, expected 200-299" in told["message"]
     answer(pages, "storage-1", 200)
     pages.healthy(2, 2)
     wait_until(lambda: pages.connect(10).answers == {"storage-1": 5, "storage-2": 5}, within=10)
+
+
+def test_a_port_that_a_client_used_before_leads_to_a_removed_real_server(pages: Cluster) -> None:
+    """The kernel remembers where it went: its packets vanish, unless expireNodestConn says not so (docs/health.md)."""
+    pages.nodes[CLIENT].run("sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1")
+    pages.example(healthCheck=CHECK)
+    unused = range(900, 904)  # by connections of other tests
+    port = next(each for each in unused if pages.connect(1, source=each).answers == {"storage-1": 1})
+    answer(pages, "storage-1", 503)
+    pages.healthy(1, 2)
+    assert pages.connect(1, source=port).errors == {"TimeoutError": 1}
+    pages.apply({**CALM_GROUP, "spec": {**CALM_GROUP["spec"], "kernelSettings": {"expireNodestConn": True}}})
+    director = pages.active()
+    setting = "/proc/sys/net/ipv4/vs/expire_nodest_conn"
+    wait_until(lambda: director.run("cat", setting).stdout.strip() == "1", within=20)
+    got = pages.connect(1, source=port, timeout=8.0)
+    assert (got.answers, got.errors) == ({"storage-2": 1}, {}), got
 
 
 def test_a_check_that_cannot_be_made_takes_nobody_out(cluster: Cluster) -> None:

@@ -63,7 +63,8 @@ class KernelSettings(ApiModel):
         Field(
             description="expire_nodest_conn. True: a client whose real server was removed is told at its next packet"
             " and connects anew at once; false (kernel's default): its packets vanish until its own timeout, which"
-            f" bridges a removal by mistake. {_LEFT}"
+            " bridges a removal by mistake, and so do those of a new connection from a port that the client had used"
+            f" for the removed one in the last minutes. {_LEFT}"
         ),
     ] = None
     expire_quiescent_template: Annotated[
