@@ -10,7 +10,7 @@ from lvs_dr.agent.kernel.protocol import Kernel
 from lvs_dr.agent.lastgood import LastGood, LastGoodFile
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.speaker_byhand import SpeakerByHand, SpeakerHangsError, told_words
-from lvs_dr.agent.words import address_words, command, owned
+from lvs_dr.agent.words import address_words, command, owned, redirect_words
 from lvs_dr.core.desired import Desired, desired, in_service, reserved_addresses
 from lvs_dr.core.destinations import Destinations
 from lvs_dr.core.health import CheckKey, Health
@@ -81,6 +81,10 @@ def show_status(last_good: LastGoodFile, node: str, speaker: SpeakerByHand, say:
         role = f"director of group {group}, {len(stored.tables)} tables" if group else "no director"
         backend = len(stored.spec.backend_addresses)
         say(f"{stored.node}: {role}; {backend} VIPs on lo (LVSNode generation {stored.generation}, since {age:.0f} s)")
+        for _, table in sorted(stored.tables.items()) if group else ():
+            if table.spec.redirect is not None:
+                for line in redirect_words(table.spec, table.spec.redirect):
+                    say(line)
     told = speaker.ask("state")
     for line in told_words(told) if told is not None else ["# lvs-speaker does not run"]:
         say(line)

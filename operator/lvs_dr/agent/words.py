@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from lvs_dr.agent.words_settings import owned_settings, setting_command
 from lvs_dr.core.destinations import keys_of
+from lvs_dr.core.ipvs_table import served
 from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
@@ -30,6 +31,8 @@ from lvs_dr.core.kernel import (
     Verb,
 )
 from lvs_dr.core.ledger import Ledger
+from lvs_dr.core.redirect_spec import TableRedirect
+from lvs_dr.core.table import DirectorTableSpec
 
 _PROTOCOL_FLAGS = {6: "-t", 17: "-u", 132: "--sctp-service"}
 _FORWARDING_FLAGS = {
@@ -106,6 +109,17 @@ def _tunnel_words(config: DestinationConfig) -> str:
     if config.tunnel_flags & TunnelFlag.REMOTE_CHECKSUM:
         return words + " --tun-remcsum"
     return words + (" --tun-csum" if config.tunnel_flags & TunnelFlag.CHECKSUM else " --tun-nocsum")
+
+
+def redirect_words(table: DirectorTableSpec, settings: TableRedirect) -> Iterable[str]:
+    """Return what the redirector answers on each port of a table; the kernel knows nothing of it."""
+    for each in served(table):
+        serving = sum(1 for one in table.destinations if one.weight)
+        scheme = "https" if settings.tls_secret else "http"
+        yield (
+            f"{scheme}://{endpoint(each.service.address, each.service.port)} redirected ({settings.status_code},"
+            f" {settings.algorithm}) to port {each.target_port} of {serving} real servers, as far as they are healthy"
+        )
 
 
 def address_words(key: AddressKey, config: AddressConfig | None = None) -> str:

@@ -175,6 +175,17 @@ async def test_plan_says_what_the_next_pass_would_do(served: Bench) -> None:
     assert served.kernel.snapshot() == before
 
 
+async def test_status_tells_what_is_redirected(bench: Bench) -> None:
+    """A redirected port is in no kernel table: whoever looks with `show` alone would not find it."""
+    async with bench.running():
+        await bench.node(DIRECTOR)
+        await bench.table(forwardingMethod="Redirect", redirect={"statusCode": 308, "port": 9443})
+        await bench.until(lambda: bench.directory.joinpath("lib").exists() and last_good(bench).path.exists())
+    lines: list[str] = []
+    show_status(last_good(bench), NODE, hand(bench), lines.append)
+    assert f"http://{VIP}:80 redirected (308, wlc) to port 9443 of 2 real servers, as far as they are healthy" in lines
+
+
 async def test_plan_leaves_weights_that_follow_load_alone(bench: Bench) -> None:
     """It would announce to undo what the agent decided a second ago."""
     feedback = {"source": "RunQueue", "target": 100}
