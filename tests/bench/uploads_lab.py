@@ -1,6 +1,7 @@
 """The part of section `uploads` with real directors: what crosses them, and how fast uploads are, by each way.
 
-Straight to the real servers, by direct routing and by redirect, in turn, in the same lab.
+Straight to the real servers, by direct routing, by redirect and through HAProxy as a TCP proxy on a director, in turn,
+in the same lab.
 """
 
 import json
@@ -21,9 +22,23 @@ GUEST: Final = str(ROOT / "tests/bench/uploads_guest.py")
 SECTION: Final = "uploads"
 SERVERS: Final = ("storage-1", "storage-2", "storage-3")
 DIRECTORS: Final = ("director-1", "director-2")
-PORT, UPLOAD_PORT = 8080, 8081
+PORT, UPLOAD_PORT, PROXY_PORT = 8080, 8081, 8082
 WORKERS: Final = 6
 SIZE: Final = 8 << 20
+_HAPROXY: Final = """
+global
+  maxconn 1024
+defaults
+  mode tcp
+  timeout client 60s
+  timeout server 60s
+  timeout connect 5s
+frontend vip
+  bind :{port}
+  default_backend storage
+backend storage
+  balance leastconn
+"""
 
 
 def measure(quick: bool, progress: Callable[[str], None]) -> list[Figure]:  # noqa: FBT001
@@ -35,6 +50,7 @@ def measure(quick: bool, progress: Callable[[str], None]) -> list[Figure]:  # no
             "direct": [f"{lab.nodes[each].lan_address}:{PORT}" for each in SERVERS],
             "dr": [f"{VIP}:{PORT}"],
             "redirect": [f"{VIP}:{UPLOAD_PORT}"],
+            "haproxy_tcp": [f"{lab.nodes[DIRECTORS[0]].lan_address}:{PROXY_PORT}"],
         }
         found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for number in range(rounds):
@@ -57,6 +73,10 @@ def _set_up(lab: Lab, directory: Path, progress: Callable[[str], None]) -> Clust
     upload = virtual_service("upload", port=UPLOAD_PORT, forwardingMethod="Redirect", redirect=redirect)
     del upload["spec"]["scheduler"]
     cluster.apply(CALM_GROUP, virtual_service(port=PORT), upload, *(real_server(name) for name in SERVERS))
+    proxy = lab.nodes[DIRECTORS[0]]
+    lines = [f"  server {name} {lab.nodes[name].lan_address}:{PORT}" for name in SERVERS]
+    proxy.put_file("/run/haproxy.cfg", _HAPROXY.format(port=PROXY_PORT) + "\n".join(lines) + "\n")
+    proxy.spawn("haproxy", "-q", "-db", "-f", "/run/haproxy.cfg")
     for name in ("webdav", "upload"):
         cluster.healthy(len(SERVERS), len(SERVERS), name=name)
         cluster.wait_for("virtualservice", name)
@@ -95,8 +115,11 @@ def _figures(found: dict[str, list[dict[str, float]]]) -> list[Figure]:
     return [
         figure(SECTION, "director_bytes_percent", values("redirect", "percent"), "%", aim="< 1"),
         figure(SECTION, "director_bytes_percent_dr", values("dr", "percent"), "%"),
+        figure(SECTION, "director_bytes_percent_haproxy_tcp", values("haproxy_tcp", "percent"), "%"),
         figure(SECTION, "throughput_vs_direct_ratio", ratio("redirect"), "", aim=">= 0.95"),
         figure(SECTION, "throughput_dr_vs_direct_ratio", ratio("dr"), ""),
+        figure(SECTION, "throughput_haproxy_tcp_vs_direct_ratio", ratio("haproxy_tcp"), ""),
         figure(SECTION, "director_cpu_ticks_per_gib", values("redirect", "ticks"), "10 ms/GiB"),
         figure(SECTION, "director_cpu_ticks_per_gib_dr", values("dr", "ticks"), "10 ms/GiB"),
+        figure(SECTION, "director_cpu_ticks_per_gib_haproxy_tcp", values("haproxy_tcp", "ticks"), "10 ms/GiB"),
     ]
