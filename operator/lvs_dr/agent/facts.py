@@ -268,7 +268,8 @@ def _first_wrong(vip: str, entry: TableDestination, found: Sequence[tuple[int, O
         if all(one.blackholed for _, one in failed):
             texts = (f"well there, and not on the VIP {vip}: {text}" for text in texts)
             return _about(entry, Reason.BLACKHOLED, [port for port, _ in failed], texts, failed[0][1])
-        return _about(entry, Reason.CHECK_FAILED, [port for port, _ in failed], texts, failed[0][1])
+        reason = Reason.FLAPPING if any(one.flapping for _, one in failed) else Reason.CHECK_FAILED
+        return _about(entry, reason, [port for port, _ in failed], texts, failed[0][1])
     broken = [(port, one) for port, one in found if one.trouble]
     unknown = any(one.health is Health.UNKNOWN for _, one in found)
     if broken:

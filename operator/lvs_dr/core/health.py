@@ -1,8 +1,9 @@
 """Health of destinations: a pure state machine, results in, state out.
 
 One machine runs per `CheckKey`; equal checks of several services share it. A first result decides at once,
-later ones need `rise` successes or `fall` failures in a row. What the kernel already serves starts as up, so
-that the restart of an agent withdraws nothing. A check that could not be made is no result: the state stays.
+later ones need `rise` successes or `fall` failures in a row, and more successes where one flaps. What the
+kernel already serves starts as up, so that the restart of an agent withdraws nothing. A check that could not
+be made is no result: the state stays.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,11 +40,20 @@ class CheckState(Struct, frozen=True):
 
     health: Health = Health.UNKNOWN
     against: int = 0
+    falls: int = 0  # since it was last calm
+    passes: int = 0  # in a row since it is up, counted after a fall
 
 
 HealthView = Mapping[CheckKey, Health]
 
 _WORSE: Final = (Health.UP, Health.UNKNOWN, Health.DOWN)
+
+FREE_FALLS: Final = 3
+"""Failures without consequence; each one after these doubles what it takes to come back."""
+
+MAXIMUM_DAMPING: Final = 8
+CALM_PASSES: Final = 100
+"""Successes in a row after which all failures are forgotten."""
 
 
 def initial(*, in_service: bool) -> CheckState:
@@ -57,10 +67,22 @@ def step(state: CheckState, check: TableHealthCheck, *, success: bool) -> CheckS
     if state.health is Health.UNKNOWN:
         return CheckState(verdict)
     if state.health is verdict:
-        return CheckState(verdict)
+        passes = state.passes + 1 if success and state.falls else 0
+        return CheckState(verdict, 0, state.falls, passes) if passes < CALM_PASSES else CheckState(verdict)
     against = state.against + 1
-    needed = check.rise if success else check.fall
-    return CheckState(verdict) if against >= needed else CheckState(state.health, against)
+    if against < (needed_to_rise(state, check) if success else check.fall):
+        return CheckState(state.health, against, state.falls)
+    return CheckState(verdict, 0, state.falls if success else state.falls + 1)
+
+
+def needed_to_rise(state: CheckState, check: TableHealthCheck) -> int:
+    """Return the successes in a row that bring a failed one back: more, to eight times `rise`, while it flaps."""
+    return check.rise * min(MAXIMUM_DAMPING, 1 << max(0, state.falls - FREE_FALLS))
+
+
+def flaps(state: CheckState) -> bool:
+    """Tell whether it has failed so often, with so few successes between, that it must pass more checks than usual."""
+    return state.falls > FREE_FALLS
 
 
 def pause(state: CheckState, check: TableHealthCheck) -> int:

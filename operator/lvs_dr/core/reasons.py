@@ -87,6 +87,7 @@ class Reason(StrEnum):
     NOT_CHECKED = "NotChecked"
     CHECKING = "Checking"
     CHECK_FAILED = "CheckFailed"
+    FLAPPING = "Flapping"
     CHECK_BROKEN = "CheckBroken"
     BLACKHOLED = "Blackholed"
     VIP_MISSING = "VIPMissing"

@@ -144,6 +144,23 @@ async def test_it_goes_down_after_fall_failures_and_up_after_rise_successes(targ
         assert checks.changes == 3
 
 
+async def test_what_flaps_is_told_so_with_what_brings_it_back() -> None:
+    """A person who sees good checks and no connections would look for the fault in the wrong place."""
+    key = CheckKey("127.0.0.1", 1, settings(rise=1, fall=1))
+    answers = itertools.cycle(("", "connection refused"))
+
+    async def flapping(_key: CheckKey, _source: str) -> str:
+        return next(answers)
+
+    async with checking(flapping) as checks:
+        checks.prober.update([key])
+        await checks.until(lambda: checks.prober.outcome(checks.prober.view(), key).flapping)
+        told = checks.prober.outcome(checks.prober.view(), key)
+    assert told.health is Health.DOWN
+    assert told.message.startswith("connection refused; failed 4 times")
+    assert told.message.endswith("it comes back after 2 of them")
+
+
 async def test_what_the_kernel_serves_starts_as_up(target: Target) -> None:
     """A restart of the agent takes no real server out before its checks say so."""
     await target.stop()

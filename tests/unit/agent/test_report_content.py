@@ -53,6 +53,9 @@ def test_a_real_server_is_healthy_when_all_its_ports_are() -> None:
     (exception,) = report.exceptions
     assert (exception.real_server, exception.reason) == ("s1", Reason.CHECK_FAILED)
     assert exception.message == "198.51.100.1 port 443: connection refused"
+    down = {("198.51.100.1", 443): Outcome(Health.DOWN, "connection refused; failed 4 times", flapping=True)}
+    (report,) = told(table(80, 443), down).tables
+    assert [one.reason for one in report.exceptions] == [Reason.FLAPPING]
 
 
 def test_a_check_that_cannot_be_made_is_told_apart_from_one_that_failed() -> None:

@@ -7,7 +7,19 @@ from msgspec.structs import replace
 
 from lvs_dr.core.checks import ExecCheck, HttpCheck, PingCheck, TableHealthCheck, TcpCheck
 from lvs_dr.core.desired import desired
-from lvs_dr.core.health import CheckKey, CheckState, Health, carry_over, check_keys, initial, pause, step
+from lvs_dr.core.health import (
+    CALM_PASSES,
+    CheckKey,
+    CheckState,
+    Health,
+    carry_over,
+    check_keys,
+    flaps,
+    initial,
+    needed_to_rise,
+    pause,
+    step,
+)
 from lvs_dr.core.ipvs_table import check_ports
 from lvs_dr.core.ledger import Ledger
 from tests.unit.core.plan_cases import CHECK, RIPS, director, table
@@ -41,6 +53,24 @@ def test_a_failed_destination_rises_only_after_rise_successes_in_a_row() -> None
     assert run(down, True).health is Health.DOWN
     assert run(down, True, False, True).health is Health.DOWN
     assert run(down, True, True).health is Health.UP
+
+
+def test_one_that_flaps_must_pass_ever_more_checks_and_is_forgiven() -> None:
+    """A service that crashes under load, and is well without, would be sent clients again every few seconds."""
+    state, needed = initial(in_service=True), []
+    for _ in range(8):
+        state = run(state, *[False] * CHECK.fall)
+        assert state.health is Health.DOWN
+        count = 0
+        while state.health is Health.DOWN:
+            state, count = run(state, True), count + 1
+        needed.append(count // CHECK.rise)
+    assert needed == [1, 1, 1, 2, 4, 8, 8, 8]
+    assert flaps(state)
+    assert run(state, *[True] * (CALM_PASSES - 1), False, True).falls == 8
+    calm = run(state, *[True] * CALM_PASSES)
+    assert calm == CheckState(Health.UP)
+    assert run(calm, *[False] * CHECK.fall, *[True] * CHECK.rise).health is Health.UP
 
 
 def test_what_the_kernel_serves_starts_as_up() -> None:
@@ -83,8 +113,8 @@ def test_a_verdict_changes_only_after_enough_results_in_a_row(
         streak = streak + 1 if success is previous else 1
         previous = success
         before = state.health
+        needed = needed_to_rise(state, check) if success else fall
         state = step(state, check, success=success)
-        needed = rise if success else fall
         wanted = Health.UP if success else Health.DOWN
         if streak >= needed:
             assert state.health is wanted

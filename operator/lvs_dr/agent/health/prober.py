@@ -15,7 +15,18 @@ import msgspec
 from lvs_dr.agent.health.attempt import CannotCheckError
 from lvs_dr.agent.health.marks import Marks
 from lvs_dr.agent.timetable import Timetable
-from lvs_dr.core.health import CheckKey, CheckState, Health, HealthView, carry_over, pause, step
+from lvs_dr.core.health import (
+    CALM_PASSES,
+    CheckKey,
+    CheckState,
+    Health,
+    HealthView,
+    carry_over,
+    flaps,
+    needed_to_rise,
+    pause,
+    step,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +51,7 @@ class Outcome(msgspec.Struct, frozen=True):
     since: str = ""  # of the verdict, or of the trouble; RFC 3339
     milliseconds: int = 0  # that the check took
     blackholed: bool = False  # it answers on its own address, and not on the VIP
+    flapping: bool = False  # it failed again and again
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -47,6 +59,7 @@ class _Told(msgspec.Struct, frozen=True):
     since: str
     milliseconds: int
     blackholed: bool = False
+    flapping: bool = False
 
 
 class Prober:
@@ -148,6 +161,7 @@ class Prober:
             about.since if about is not None else "",
             about.milliseconds if about is not None else 0,
             told is not None and told.blackholed,
+            told is not None and told.flapping,
         )
 
     async def run(self) -> None:
@@ -282,7 +296,9 @@ class Prober:
         if message:
             # The words of a report change only with the verdict, else every failure would be written.
             if news or key not in self._messages:
-                self._messages[key] = _Told(message, self._now(), milliseconds)
+                flapping = news and flaps(after)
+                text = f"{message}; {_flapping(after, key)}" if flapping else message
+                self._messages[key] = _Told(text, self._now(), milliseconds, flapping=flapping)
         elif after.health is Health.UP:
             self._messages.pop(key, None)
         if news:
@@ -309,6 +325,14 @@ class Prober:
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _flapping(state: CheckState, key: CheckKey) -> str:
+    needed = needed_to_rise(state, key.check)
+    return (
+        f"failed {state.falls} times with fewer than {CALM_PASSES} good checks in a row between: it comes back after"
+        f" {needed} of them"
+    )
 
 
 def _name(key: CheckKey) -> str:
