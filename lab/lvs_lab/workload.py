@@ -14,12 +14,13 @@ CLIENT = "client-1"
 
 @dataclass(frozen=True)
 class Answers:
-    """Who answered how often, what failed, and the longest wait in seconds."""
+    """Who answered how often, what failed, the longest wait in seconds; when and from where the first ones failed."""
 
     answers: dict[str, int]
     errors: dict[str, int]
     longest: float
     last: list[str] = field(default_factory=list)
+    failed: list[list[str]] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -30,7 +31,7 @@ class Answers:
     def parse(cls, text: str) -> "Answers":
         """Read the last line that connect.py printed."""
         record: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
-        return cls(record["answers"], record["errors"], record["longest"], record["last"])
+        return cls(record["answers"], record["errors"], record["longest"], record["last"], record.get("failed", []))
 
 
 def serve(node: Node, port: int, address: str = "::") -> NodeProcess:

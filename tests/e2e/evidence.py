@@ -53,7 +53,8 @@ def _events(cluster: Cluster) -> str:
 
 def _kernel(cluster: Cluster, name: str) -> str:
     command = (
-        "cut -d' ' -f1 /proc/uptime; ip -br addr show; test ! -e /proc/net/ip_vs || { ipvsadm -Ln; ipvsadm -Lcn; }"
+        "cut -d' ' -f1 /proc/uptime; ip -br addr show; test ! -e /proc/net/ip_vs || { ipvsadm -Ln;"
+        " ipvsadm -Lcn | awk 'NR > 2 {print $3, $5, $6}' | sort | uniq -c; ipvsadm -Lcn | grep -v FIN_W | head -40; }"
     )
     return cluster.nodes[name].run("sh", "-c", command).stdout
 

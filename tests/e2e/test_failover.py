@@ -161,7 +161,7 @@ def test_all_agents_are_killed_at_once(cluster: Cluster) -> None:
             assert holds(cluster, active)
         cluster.rolled_out()
     assert traffic.result is not None
-    assert traffic.result.errors == {}
+    assert traffic.result.errors == {}, traffic.result
     assert one_holder(cluster) == active
 
 
@@ -175,7 +175,7 @@ def test_a_pod_that_is_deleted_hands_over(cluster: Cluster) -> None:
         wait_until(lambda: holds(cluster, other(active)), within=TAKEOVER)
         cluster.rolled_out()
     assert traffic.result is not None
-    assert traffic.result.errors == {}
+    assert traffic.result.errors == {}, traffic.result
     assert one_holder(cluster) == other(active)
 
 
@@ -198,7 +198,7 @@ def test_a_rolling_update_of_all_agents(cluster: Cluster) -> None:
     finally:
         holder.end()
     assert hashed.result is not None
-    assert hashed.result.errors == {}
+    assert hashed.result.errors == {}, hashed.result
     assert dealt.result is not None
     # Under rr the one that is being opened at a hand-over may get another real server; there are two of them at most.
     assert sum(dealt.result.errors.values()) <= 2, dealt.result
@@ -214,7 +214,7 @@ def test_a_cordoned_director_gives_up_its_vips(cluster: Cluster) -> None:
             moved(cluster, other(active))
             wait_until(lambda: not holds(cluster, active.name), within=TAKEOVER)
         assert traffic.result is not None
-        assert traffic.result.errors == {}
+        assert traffic.result.errors == {}, traffic.result
     finally:
         cluster.kubectl("uncordon", active.name)
     wait_until(lambda: router(cluster, active.name).get("priority", 0) >= 200, within=30)

@@ -31,7 +31,7 @@ def test_changes_under_traffic_route_nothing_back(cluster: Cluster) -> None:
             wait_until(lambda: not any(f":{VIP_PORT + 1}" in line for line in cluster.ipvs(director.name)), within=15)
         assert traffic.result is not None
         assert traffic.result.total > 50
-        assert traffic.result.errors == {}
+        assert traffic.result.errors == {}, traffic.result
     assert capture.lines == []
 
 

@@ -19,7 +19,7 @@ def test_an_agent_dies(cluster: Cluster, signal: int) -> None:
         cluster.apply(real_server("storage-3"))
         cluster.healthy(3, 3)
     assert traffic.result is not None
-    assert traffic.result.errors == {}
+    assert traffic.result.errors == {}, traffic.result
 
 
 def test_the_controller_dies(cluster: Cluster) -> None:
@@ -31,7 +31,7 @@ def test_the_controller_dies(cluster: Cluster) -> None:
         cluster.apply(real_server("storage-3"))
         cluster.healthy(3, 3, within=60)
     assert traffic.result is not None
-    assert traffic.result.errors == {}
+    assert traffic.result.errors == {}, traffic.result
 
 
 def test_the_api_server_is_away(cluster: Cluster) -> None:
@@ -101,7 +101,7 @@ def test_deleted_crds_tear_nothing_down(cluster: Cluster, kinds: tuple[str, ...]
         cluster.healthy(2, 2, within=90)
     cluster.release_hold()
     assert traffic.result is not None
-    assert traffic.result.errors == {}
+    assert traffic.result.errors == {}, traffic.result
 
 
 def test_a_deleted_lvsnode_tears_nothing_down(cluster: Cluster) -> None:
@@ -116,7 +116,7 @@ def test_a_deleted_lvsnode_tears_nothing_down(cluster: Cluster) -> None:
         )
         cluster.healthy(2, 2, within=30)
     assert traffic.result is not None
-    assert traffic.result.errors == {}
+    assert traffic.result.errors == {}, traffic.result
 
 
 def test_deleted_while_the_controller_was_down(cluster: Cluster) -> None:

@@ -9,11 +9,13 @@ remembers a connection for two minutes after its end, and for a quarter of an ho
 whoever comes from the same port to the same real server, or nowhere if that one was taken out. With --from-port it is
 always that one.
 
-Prints one JSON object: {"answers": {name: n}, "errors": {kind: n}, "longest": seconds, "last": [name, ...]}.
+Prints one JSON object: {"answers": {name: n}, "errors": {kind: n}, "longest": seconds, "last": [name, ...], "failed":
+[[when it was opened (UTC), the newest port of this node, kind], ...]}, the first failures only.
 """
 
 import argparse
 import collections
+import datetime as dt
 import errno
 import fcntl
 import json
@@ -25,6 +27,7 @@ from functools import partial
 
 LONGEST_RUN_SECONDS = 300
 PAUSE_SECONDS = 0.01
+FAILURES_TOLD = 10
 PORTS = range(1024, 65536)
 LAST_PORT = pathlib.Path("/run/lvs-lab-last-client-port")
 
@@ -101,16 +104,19 @@ def many(connect: Callable[[], str], count: int, until: pathlib.Path | None) -> 
     answers: collections.Counter[str] = collections.Counter()
     errors: collections.Counter[str] = collections.Counter()
     last: collections.deque[str] = collections.deque(maxlen=20)
+    failed: list[list[str]] = []
     longest = 0.0
     end = time.monotonic() + LONGEST_RUN_SECONDS
     done = 0
     while time.monotonic() < end and (done < count if until is None else not until.exists()):
-        began = time.monotonic()
+        began, at = time.monotonic(), dt.datetime.now(dt.UTC)
         try:
             name = connect()
         except OSError as error:
             errors[type(error).__name__] += 1
             last.append(type(error).__name__)
+            if len(failed) < FAILURES_TOLD:
+                failed.append([at.strftime("%H:%M:%S.%f"), LAST_PORT.read_text(), type(error).__name__])
         else:
             answers[name] += 1
             last.append(name)
@@ -118,7 +124,13 @@ def many(connect: Callable[[], str], count: int, until: pathlib.Path | None) -> 
         done += 1
         if until is not None:
             time.sleep(PAUSE_SECONDS)
-    return {"answers": dict(answers), "errors": dict(errors), "longest": round(longest, 3), "last": list(last)}
+    return {
+        "answers": dict(answers),
+        "errors": dict(errors),
+        "longest": round(longest, 3),
+        "last": list(last),
+        "failed": failed,
+    }
 
 
 def main() -> None:
