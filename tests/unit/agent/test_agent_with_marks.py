@@ -148,6 +148,22 @@ async def test_an_upgrade_on_a_kernel_that_refuses_what_checks_need_takes_nobody
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("refuse", [no_marks, no_settings])
+async def test_a_director_that_has_just_booted_serves_although_marks_are_refused(bench: Bench, refuse: Any) -> None:
+    """Directors that reboot one after the other would in the end leave nobody who serves."""
+    bench.kernel.refuse = refuse
+    bench.down.add(("192.0.2.12", 80))
+    async with bench.running():
+        await bench.table(**MARKED)
+        await bench.node(DIRECTOR)
+        await bench.until(lambda: served(bench) == {"192.0.2.11"})
+        told = await bench.api.status_where(lambda status: status["tables"][0].get("healthy") == 1)
+        assert {each["reason"] for each in told["tables"][0]["exceptions"]} == {"CheckBroken"}
+        bench.down.clear()
+        await bench.until(lambda: served(bench) == {"192.0.2.11", "192.0.2.12"})
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_somebody_elses_mark_is_left_alone(bench: Bench) -> None:
     """Its owner would lose packets, and checks would reach its real servers."""
     theirs = ServiceKey("", 0, 0, 4097, 2)
@@ -155,7 +171,7 @@ async def test_somebody_elses_mark_is_left_alone(bench: Bench) -> None:
     async with bench.running():
         await bench.table(**MARKED)
         await bench.node(DIRECTOR)
-        await bench.until(lambda: served(bench) == {"192.0.2.12"})
+        await bench.until(lambda: served(bench) == {"192.0.2.11", "192.0.2.12"})
         told = await bench.api.status_where(lambda status: len(status["tables"][0].get("exceptions", ())) == 1)
         (exception,) = told["tables"][0]["exceptions"]
         assert (exception["realServer"], exception["reason"]) == ("storage-1", "CheckBroken")

@@ -175,7 +175,7 @@ class Prober:
         loop = asyncio.get_running_loop()
         began = loop.time()
         if key.mark and self._marks is not None and not self._marks.usable(key):
-            self._hold(key, self._marks.hindrance(key), began)
+            await self._hold(key, self._marks.hindrance(key), began)
             return
         self._held.pop(key, None)
         first = self._states[key].health is Health.UNKNOWN  # many may have started at once: spread them
@@ -191,6 +191,7 @@ class Prober:
             took = round((loop.time() - began) * 1000)
             if trouble:
                 self._broken(key, trouble, took)
+                await self._enter(key)
             else:
                 self._result(key, message, took)
                 if message and key.mark:
@@ -199,29 +200,51 @@ class Prober:
             self._timetable.schedule(key, max(loop.time(), began + self._pause(key, first=first)))
         self._counted(not message and not trouble)
 
-    def _hold(self, key: CheckKey, why: str, now: float) -> None:
+    async def _hold(self, key: CheckKey, why: str, now: float) -> None:
         """Wait for the next pass to make the check possible; say so when that takes too long."""
         if now - self._held.setdefault(key, now) >= HELD_SECONDS:
             self._broken(key, why, 0)
-        self._timetable.schedule(key, now + HELD_PAUSE_SECONDS)
+            await self._enter(key)
+        if key in self._held:
+            self._timetable.schedule(key, now + HELD_PAUSE_SECONDS)
+
+    async def _enter(self, key: CheckKey) -> None:
+        """Let in a real server of which nothing is known, if it is well on its own address.
+
+        A director that has just booted, where marks cannot be used, would else serve nobody.
+        """
+        if key.mark and self._is_unknown(key) and await self._well_on_its_own_address(key) and self._is_unknown(key):
+            self._states[key] = CheckState(Health.UP)
+            self._health[key] = Health.UP
+            self._tell()
+
+    def _is_unknown(self, key: CheckKey) -> bool:
+        state = self._states.get(key)
+        return state is not None and state.health is Health.UNKNOWN
 
     async def _compare(self, key: CheckKey) -> None:
         """Find out whether a real server that fails on the VIP is well on its own address: it is another trouble."""
         if self._states[key].health is not Health.DOWN:
             return
-        try:
-            network = key.check.source_network
-            source = self._source(network, v6=":" in key.address) if network else ""
-            well = not await self._check(CheckKey(key.address, key.port, key.check), source)
-        except CannotCheckError:
-            return
-        except Exception as error:  # noqa: BLE001 - the verdict stands, and the next check must be made
-            self._log_broken(key, f"asking its own address failed unexpectedly: {error!r}")
+        well = await self._well_on_its_own_address(key)
+        if well is None:
             return
         told = self._messages.get(key)
         if told is not None and told.blackholed is not well and key in self._timetable.entries:
             self._messages[key] = msgspec.structs.replace(told, blackholed=well)
             self._tell()
+
+    async def _well_on_its_own_address(self, key: CheckKey) -> bool | None:
+        """Check a real server past the VIP; None where that cannot be done."""
+        try:
+            network = key.check.source_network
+            source = self._source(network, v6=":" in key.address) if network else ""
+            return not await self._check(CheckKey(key.address, key.port, key.check), source)
+        except CannotCheckError:
+            return None
+        except Exception as error:  # noqa: BLE001 - the verdict stands, and the next check must be made
+            self._log_broken(key, f"asking its own address failed unexpectedly: {error!r}")
+            return None
 
     async def _made(self, key: CheckKey) -> tuple[str, str]:
         """Check once; returns what is wrong with the real server, and what is wrong with the check."""
