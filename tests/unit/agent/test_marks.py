@@ -286,14 +286,40 @@ async def test_a_doubtful_result_changes_no_verdict() -> None:
     bench, answers, news = Bench(), Answers(), asyncio.Event()
     bench.follow(kernel())
     bench.use = None
+    answers.own = "connection refused"
     prober = Prober(changed=news.set, check=answers, marks=bench.marks)
     prober.use_addresses((), ("192.0.2.11/24",))
     prober.update([KEY])
     running = asyncio.create_task(prober.run())
     async with asyncio.timeout(10):
         await news.wait()
+        while len(answers.asked) < 6:  # noqa: ASYNC110 - several rounds
+            await asyncio.sleep(0.005)
     assert "somebody else" in prober.outcome(prober.view(), KEY).trouble
     assert prober.outcome(prober.view(), KEY).health is Health.UNKNOWN
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_who_was_let_in_by_its_own_address_stays_doubted_until_a_check_counts() -> None:
+    """Status would call a real server well on the VIP that nobody has asked there."""
+    bench, answers = Bench(), Answers()
+    bench.follow(kernel())
+    bench.use = MarkUse(frozenset({PLACE}), 0, 0)  # somebody rewrites the mark
+    prober = Prober(changed=lambda: None, check=answers, marks=bench.marks)
+    prober.use_addresses((), ("192.0.2.11/24",))
+    prober.update([KEY])
+    running = asyncio.create_task(prober.run())
+    await outcome(prober, Health.UP)
+    rounds = len(answers.asked) + 5
+    async with asyncio.timeout(10):
+        while len(answers.asked) < rounds:  # noqa: ASYNC110 - several rounds
+            await asyncio.sleep(0.005)
+        assert "changes the mark" in prober.outcome(prober.view(), KEY).trouble
+        bench.use = MarkUse(frozenset({PLACE}), 0, 1)
+        while prober.outcome(prober.view(), KEY).trouble:  # noqa: ASYNC110 - until one counts
+            await asyncio.sleep(0.005)
+    assert prober.view()[KEY] is Health.UP
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

@@ -84,6 +84,7 @@ class Prober:
         self._wanted: frozenset[CheckKey] = frozenset()
         self._marks = marks
         self._held: dict[CheckKey, float] = {}  # checks whose mark cannot be used, and since when
+        self._unproven: set[CheckKey] = set()  # who was let in by a check of its own address
         self._states: dict[CheckKey, CheckState] = {}
         self._health: dict[CheckKey, Health] = {}  # of `_states`
         self._messages: dict[CheckKey, _Told] = {}
@@ -114,6 +115,7 @@ class Prober:
             self._timetable.drop(key)
             del self._states[key], self._health[key]
             self._held.pop(key, None)
+            self._unproven.discard(key)
             self._messages.pop(key, None)
             self._troubles.pop(key, None)
         self._states.update(fresh)
@@ -216,6 +218,7 @@ class Prober:
         if key.mark and self._is_unknown(key) and await self._well_on_its_own_address(key) and self._is_unknown(key):
             self._states[key] = CheckState(Health.UP)
             self._health[key] = Health.UP
+            self._unproven.add(key)
             self._tell()
 
     def _is_unknown(self, key: CheckKey) -> bool:
@@ -258,7 +261,8 @@ class Prober:
             return message, ""
         state = self._states.get(key)
         health = state.health if state is not None else Health.UNKNOWN
-        failed, entering = bool(message) and health is not Health.DOWN, not message and health is not Health.UP
+        failed = bool(message) and health is not Health.DOWN
+        entering = not message and (health is not Health.UP or key in self._unproven)
         doubt = await self._marks.doubt(key, failed=failed, entering=entering)
         return ("", doubt) if doubt else (message, "")
 
@@ -310,6 +314,7 @@ class Prober:
             self._tell()
 
     def _result(self, key: CheckKey, message: str, milliseconds: int) -> None:
+        self._unproven.discard(key)
         before = self._states[key]
         after = step(before, key.check, success=not message)
         self._states[key] = after
