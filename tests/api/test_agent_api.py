@@ -15,7 +15,8 @@ from lvs_dr.agent.lease import LeaseKeeper
 from lvs_dr.agent.report import LVSNODES, Reporter
 from lvs_dr.agent.secrets import Secrets
 from lvs_dr.agent.watch import Seen, Watch
-from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus, Problem, TableReport
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node_status import LVSNodeStatus, Problem, TableReport
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_lab.controlplane import LocalControlPlane
 from tests.unit.agent.bench import CHECK, TABLE, VIP, Bench

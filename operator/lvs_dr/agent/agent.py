@@ -39,7 +39,8 @@ from lvs_dr.agent.secrets import Secrets
 from lvs_dr.agent.seen import Seen
 from lvs_dr.agent.telling import facts
 from lvs_dr.agent.watch import Watch
-from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node_status import LVSNodeStatus
 from lvs_dr.core.reasons import Reason
 from lvs_dr.process.metrics import Metrics
 from lvs_dr.vrrp.messages import Speaker

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple, Protocol
 
 from lvs_dr.agent.facts import problem
 from lvs_dr.agent.wire import WireError
-from lvs_dr.core.node import InterfaceReport, LVSNodeSpec, Problem
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node_status import InterfaceReport, Problem
 from lvs_dr.core.objects import ForwardingMethod
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.table import DirectorTableSpec

@@ -8,7 +8,7 @@ from lvs_dr.core.drain_report import DrainReport
 from lvs_dr.core.ipvs_table import served
 from lvs_dr.core.kernel import DestinationKey, KernelState, ServiceKey
 from lvs_dr.core.leaving import SETTLE_SECONDS
-from lvs_dr.core.node import MAXIMUM_EXCEPTIONS
+from lvs_dr.core.node_status import MAXIMUM_EXCEPTIONS
 from lvs_dr.core.table import DirectorTableSpec
 
 DrainReports = Mapping[str, tuple[DrainReport, ...]]

@@ -14,10 +14,9 @@ from lvs_dr.core.desired import Refusal
 from lvs_dr.core.health import CheckKey, Health, HealthView, check_key
 from lvs_dr.core.ipvs_table import check_ports, served, services_of
 from lvs_dr.core.kernel import DestinationOp, Failure, ServiceKey, ServiceOp
-from lvs_dr.core.node import (
+from lvs_dr.core.node import MAXIMUM_TABLES, BackendTunnel
+from lvs_dr.core.node_status import (
     MAXIMUM_EXCEPTIONS,
-    MAXIMUM_TABLES,
-    BackendTunnel,
     InterfaceReport,
     IpvsReport,
     LVSNodeStatus,

@@ -6,7 +6,8 @@ from collections.abc import Set as AbstractSet
 
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.core.ledger import Ledger
-from lvs_dr.core.node import DirectorRole, InterfaceReport
+from lvs_dr.core.node import DirectorRole
+from lvs_dr.core.node_status import InterfaceReport
 from lvs_dr.core.settings import Link
 
 MAXIMUM_INTERFACES = 64

@@ -7,7 +7,7 @@ from lvs_dr.agent.drift import service_text
 from lvs_dr.agent.facts import problem
 from lvs_dr.core.kernel import AddressKey, DestinationKey, KernelState, ServiceKey
 from lvs_dr.core.ledger import ServiceNote
-from lvs_dr.core.node import IpvsReport, Problem
+from lvs_dr.core.node_status import IpvsReport, Problem
 from lvs_dr.core.plan import Plan
 from lvs_dr.core.probes import NO_PROBES, Probes
 from lvs_dr.core.reasons import Reason

@@ -46,7 +46,8 @@ from lvs_dr.core.kernel import (
     SysctlOp,
     Verb,
 )
-from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node_status import InterfaceReport
 from lvs_dr.core.plan import Plan
 from lvs_dr.core.probes import EVERYWHERE, STRICT
 from lvs_dr.core.settings import other_owner

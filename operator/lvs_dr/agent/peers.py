@@ -11,7 +11,8 @@ from typing import Final, NamedTuple, Protocol
 
 from lvs_dr.agent.wire import WireError
 from lvs_dr.core.loop_guard import guarded_addresses
-from lvs_dr.core.node import InterfaceReport, LVSNodeSpec, PeerDirector
+from lvs_dr.core.node import LVSNodeSpec, PeerDirector
+from lvs_dr.core.node_status import InterfaceReport
 from lvs_dr.core.table import DirectorTableSpec
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from lvs_dr.agent.interface import ledger_addresses
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.seen import Surroundings
 from lvs_dr.core.kernel import KernelState, ServiceKey
-from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node_status import InterfaceReport
 from lvs_dr.core.scope import Scope, scope
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.unread import completed

@@ -18,7 +18,7 @@ from lvs_dr.agent.secrets import Secret, SecretUnavailableError
 from lvs_dr.core.desired import Desired
 from lvs_dr.core.load_spec import LoadQuestion
 from lvs_dr.core.loads import ServerLoad, Sockets
-from lvs_dr.core.node import TableException
+from lvs_dr.core.node_status import TableException
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.redirected import Redirected, RedirectTarget
 from lvs_dr.redirect.handoff import Handoff

@@ -9,7 +9,7 @@ import msgspec
 
 from lvs_dr.agent.apiclient import ApiClient, ApiError
 from lvs_dr.agent.watch import backoff
-from lvs_dr.core.node import LVSNodeStatus
+from lvs_dr.core.node_status import LVSNodeStatus
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from lvs_dr.core.desired import Desired, reserved_addresses
 from lvs_dr.core.health import HealthView
 from lvs_dr.core.kernel import DestinationOp, Failure, KernelState, Op, ServiceKey, ServiceOp, Verb
 from lvs_dr.core.ledger import Ledger
-from lvs_dr.core.node import InterfaceReport
+from lvs_dr.core.node_status import InterfaceReport
 from lvs_dr.core.plan import Plan
 from lvs_dr.core.suspicions import Suspicion
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from lvs_dr.core.leaving import SETTLE_SECONDS
-from lvs_dr.core.node import SocketQuestion, SocketReport
+from lvs_dr.core.node import SocketQuestion
+from lvs_dr.core.node_status import SocketReport
 from lvs_dr.netlink.errors import NetlinkFailure
 from lvs_dr.netlink.sock_diag import OPEN, SocketTable, TcpSocket, TcpState
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from lvs_dr.agent.facts import cut, problem
 from lvs_dr.agent.seen import Seen
 from lvs_dr.core.kernel import DaemonOp
-from lvs_dr.core.node import LVSNodeSpec, Problem
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node_status import Problem
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.sync import daemon_words, running, unmet_sync
 from lvs_dr.core.sync_spec import SyncReport

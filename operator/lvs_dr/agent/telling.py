@@ -17,7 +17,8 @@ from lvs_dr.agent.sync_report import sync_problems, sync_report
 from lvs_dr.core.desired import LOOPBACK, loopback_addresses, loopback_config
 from lvs_dr.core.kernel import AddressKey, ServiceKey
 from lvs_dr.core.ledger import Ledger
-from lvs_dr.core.node import LVSNodeSpec, Problem, VirtualRouterReport
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node_status import Problem, VirtualRouterReport
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.settings import unmet
 from lvs_dr.core.tunnels import ready

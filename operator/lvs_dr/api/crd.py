@@ -16,7 +16,8 @@ import yaml
 from lvs_dr.api import kinds, reference, schema
 from lvs_dr.api.columns import COLUMNS
 from lvs_dr.api.models import director_group, real_server, virtual_service
-from lvs_dr.core.node import LVSNodeSpec, LVSNodeStatus
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node_status import LVSNodeStatus
 from lvs_dr.core.status import DirectorGroupStatus, RealServerStatus, VirtualServiceStatus
 from lvs_dr.core.table import DirectorTableSpec
 

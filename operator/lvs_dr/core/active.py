@@ -8,7 +8,7 @@ from lvs_dr.core.addresses import version
 from lvs_dr.core.announcing import may_announce
 from lvs_dr.core.decisions import Verdict
 from lvs_dr.core.directors import directors, follows, listed, prospects
-from lvs_dr.core.node import VirtualRouterReport
+from lvs_dr.core.node_status import VirtualRouterReport
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.virtual_routers import Place, place_of, router_of
 from lvs_dr.core.world import TableRecord, World

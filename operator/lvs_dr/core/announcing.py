@@ -11,7 +11,8 @@ from lvs_dr.core.addresses import order as by_value
 from lvs_dr.core.decisions import Verdict
 from lvs_dr.core.directors import follows, group_of, listed
 from lvs_dr.core.indexing import is_unsure
-from lvs_dr.core.node import DirectorRole, LVSNodeSpec, Releasing, ReleasingRouter, TableReport, table_key
+from lvs_dr.core.node import DirectorRole, LVSNodeSpec, Releasing, ReleasingRouter, table_key
+from lvs_dr.core.node_status import TableReport
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.virtual_routers import Place, in_range, place_of, places, router_of, settings_of
 from lvs_dr.core.world import NodeRecord, World

@@ -29,7 +29,8 @@ from lvs_dr.core.kernel import (
 )
 from lvs_dr.core.ledger import Ledger, ServiceNote, usual_note
 from lvs_dr.core.loop_guard import Guard, guard
-from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node_status import InterfaceReport
 from lvs_dr.core.probes import NO_PROBES, Probe, Probes, probe_rules, probe_service
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.redirected import Redirected, redirected

@@ -8,7 +8,8 @@ from lvs_dr.core.directors import directors, follows, prospects
 from lvs_dr.core.dirty_set import DirtySet
 from lvs_dr.core.forwarding import carries, method_of
 from lvs_dr.core.indexing import is_unsure, selecting
-from lvs_dr.core.node import LVSNodeStatus, Problem, Releasing, TableReport, VirtualRouterReport, table_key
+from lvs_dr.core.node import Releasing, table_key
+from lvs_dr.core.node_status import LVSNodeStatus, Problem, TableReport, VirtualRouterReport
 from lvs_dr.core.objects import ForwardingMethod, Invalid, Key, VirtualService
 from lvs_dr.core.order import leaving
 from lvs_dr.core.own_tables import own_tables, possible_owners

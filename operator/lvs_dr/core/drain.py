@@ -11,7 +11,8 @@ from typing import NamedTuple
 from lvs_dr.core import views
 from lvs_dr.core.directors import directors, follows
 from lvs_dr.core.forwarding import carries
-from lvs_dr.core.node import MAXIMUM_QUESTIONS, SocketQuestion, SocketReport, table_name
+from lvs_dr.core.node import MAXIMUM_QUESTIONS, SocketQuestion, table_name
+from lvs_dr.core.node_status import SocketReport
 from lvs_dr.core.objects import Key, Protocol, RealServer, RealServerState
 from lvs_dr.core.table import TableDestination
 from lvs_dr.core.world import TableRecord, World

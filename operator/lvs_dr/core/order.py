@@ -17,7 +17,8 @@ from collections.abc import Iterable, Mapping
 from lvs_dr.core.decisions import Verdict
 from lvs_dr.core.directors import directors, follows
 from lvs_dr.core.forwarding import carries, exclude, tunnel_end
-from lvs_dr.core.node import BackendTunnel, TableReport, table_key, table_name
+from lvs_dr.core.node import BackendTunnel, table_key, table_name
+from lvs_dr.core.node_status import TableReport
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.table import TableDestination
 from lvs_dr.core.world import NodeRecord, TableRecord, World

@@ -12,7 +12,7 @@ from lvs_dr.core.directors import listed
 from lvs_dr.core.drain_status import drained
 from lvs_dr.core.forwarding import carries
 from lvs_dr.core.indexing import selecting
-from lvs_dr.core.node import LVSNodeStatus
+from lvs_dr.core.node_status import LVSNodeStatus
 from lvs_dr.core.objects import ForwardingMethod, Invalid, Key, RealServer, RealServerState
 from lvs_dr.core.own_tables import own_tables
 from lvs_dr.core.reasons import Reason

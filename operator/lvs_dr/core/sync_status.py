@@ -5,7 +5,7 @@ from typing import Final
 
 from lvs_dr.core.conditions import Finding, unknown, well, wrong
 from lvs_dr.core.directors import follows, listed
-from lvs_dr.core.node import LVSNodeStatus
+from lvs_dr.core.node_status import LVSNodeStatus
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.sync import DAEMONS
 from lvs_dr.core.world import NodeRecord, World

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from lvs_dr.core.active import Active, active_for
 from lvs_dr.core.directors import directors, listed
-from lvs_dr.core.node import Problem, TableException, TableReport, table_name
+from lvs_dr.core.node import table_name
+from lvs_dr.core.node_status import Problem, TableException, TableReport
 from lvs_dr.core.order import is_of
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.world import NodeRecord, TableRecord, World

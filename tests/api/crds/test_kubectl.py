@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from lvs_dr.api import kinds, translate
-from lvs_dr.core.node import LVSNodeStatus
+from lvs_dr.core.node_status import LVSNodeStatus
 from lvs_dr.core.objects import OnFailure, Protocol
 from lvs_dr.core.status import (
     DirectorGroupStatus,

@@ -6,16 +6,8 @@ import msgspec
 import yaml
 
 from lvs_dr.api import kinds, translate
-from lvs_dr.core.node import (
-    DirectorRole,
-    LVSNodeSpec,
-    LVSNodeStatus,
-    PeerDirector,
-    TableException,
-    TableReport,
-    VirtualRouter,
-    Vrrp,
-)
+from lvs_dr.core.node import DirectorRole, LVSNodeSpec, PeerDirector, VirtualRouter, Vrrp
+from lvs_dr.core.node_status import LVSNodeStatus, TableException, TableReport
 from lvs_dr.core.objects import OnFailure, Protocol
 from lvs_dr.core.status import (
     RealServerStatus,

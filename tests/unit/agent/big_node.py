@@ -23,7 +23,8 @@ from lvs_dr.agent.onepass import NodePass
 from lvs_dr.agent.seen import Seen as SeenByPass
 from lvs_dr.agent.telling import facts
 from lvs_dr.agent.watch import Metadata, Seen
-from lvs_dr.core.node import DirectorRole, LVSNodeSpec, LVSNodeStatus
+from lvs_dr.core.node import DirectorRole, LVSNodeSpec
+from lvs_dr.core.node_status import LVSNodeStatus
 from lvs_dr.core.objects import OnFailure, Protocol
 from lvs_dr.core.table import DirectorTableSpec, TableDestination, TableHealthCheck, TablePort, TcpCheck
 from tests.contract.fake_kernel import FakeKernel

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 import msgspec
 
 from lvs_dr.agent.arp_watch import ArpWatch, suspects
-from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node_status import InterfaceReport
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.table import DirectorTableSpec, TableDestination
 

@@ -14,7 +14,7 @@ from lvs_dr.core.destinations import Destinations
 from lvs_dr.core.health import Health
 from lvs_dr.core.kernel import DestinationConfig, DestinationKey, KernelState, ServiceConfig, ServiceKey
 from lvs_dr.core.ledger import ServiceNote
-from lvs_dr.core.node import IpvsReport
+from lvs_dr.core.node_status import IpvsReport
 from lvs_dr.core.objects import Protocol
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.table import TablePort

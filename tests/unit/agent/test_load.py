@@ -21,7 +21,7 @@ from lvs_dr.agent.load.sampler import FORGET_SECONDS
 from lvs_dr.agent.load.server import LoadServer
 from lvs_dr.core.load_spec import LoadQuestion, LoadSource
 from lvs_dr.core.loads import Part, PortLoad, ServerLoad, Sockets
-from lvs_dr.core.node import InterfaceReport
+from lvs_dr.core.node_status import InterfaceReport
 from lvs_dr.netlink.sock_diag import TcpSocket, TcpState
 from tests.unit.agent.load_servers import LoadedNode, page, saying
 

@@ -8,7 +8,7 @@ import pytest
 
 from lvs_dr.agent.apiclient import ApiClient
 from lvs_dr.agent.report import Reporter, gap
-from lvs_dr.core.node import LVSNodeStatus
+from lvs_dr.core.node_status import LVSNodeStatus
 from tests.unit.agent.bench import NODE
 from tests.unit.agent.fake_api import FakeApi
 

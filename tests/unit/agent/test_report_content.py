@@ -14,7 +14,8 @@ from lvs_dr.core.desired import Refusal
 from lvs_dr.core.health import CheckKey, Health
 from lvs_dr.core.ipvs_table import served, services_of
 from lvs_dr.core.kernel import Failure, ServiceConfig, ServiceOp, Verb
-from lvs_dr.core.node import MAXIMUM_EXCEPTIONS, DirectorRole, InterfaceReport, LVSNodeStatus
+from lvs_dr.core.node import DirectorRole
+from lvs_dr.core.node_status import MAXIMUM_EXCEPTIONS, InterfaceReport, LVSNodeStatus
 from lvs_dr.core.objects import OnFailure, Protocol
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.table import DirectorTableSpec, TableDestination, TableHealthCheck, TablePort, TcpCheck

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from lvs_dr.agent.sockets import SocketCounts
-from lvs_dr.core.node import SocketQuestion, SocketReport
+from lvs_dr.core.node import SocketQuestion
+from lvs_dr.core.node_status import SocketReport
 from lvs_dr.netlink.errors import SocketUnusable
 from lvs_dr.netlink.sock_diag import SocketTable
 

@@ -28,7 +28,8 @@ from lvs_dr.core.checks import (
     UdpCheck,
 )
 from lvs_dr.core.load_spec import LoadSource, TableLoadFeedback, TableSlowStart
-from lvs_dr.core.node import DirectorRole, LVSNodeSpec, LVSNodeStatus
+from lvs_dr.core.node import DirectorRole, LVSNodeSpec
+from lvs_dr.core.node_status import LVSNodeStatus
 from lvs_dr.core.objects import (
     ConnectionLimits,
     DirectorGroup,

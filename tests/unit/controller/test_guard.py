@@ -6,7 +6,8 @@ from msgspec.structs import replace
 from lvs_dr.controller import watched
 from lvs_dr.controller.errors import KindsMissing
 from lvs_dr.controller.guard import DEFINITIONS, HOLD_SECONDS, Guard, node_loss, table_loses
-from lvs_dr.core.node import DirectorRole, LVSNodeSpec, LVSNodeStatus, TableReport, VirtualRouter, Vrrp
+from lvs_dr.core.node import DirectorRole, LVSNodeSpec, VirtualRouter, Vrrp
+from lvs_dr.core.node_status import LVSNodeStatus, TableReport
 from lvs_dr.core.objects import Key
 from lvs_dr.core.table import TableDestination
 from lvs_dr.core.world import NodeRecord, TableRecord

@@ -7,7 +7,7 @@ from lvs_dr.controller.takeovers import Takeovers
 from lvs_dr.core.active import active_of
 from lvs_dr.core.addresses import version
 from lvs_dr.core.indexing import Kind
-from lvs_dr.core.node import LVSNodeStatus
+from lvs_dr.core.node_status import LVSNodeStatus
 from lvs_dr.core.objects import Key
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.virtual_routers import Place

@@ -6,7 +6,8 @@ from msgspec.structs import replace
 
 from lvs_dr.core.addresses import version
 from lvs_dr.core.drain_report import DrainReport
-from lvs_dr.core.node import DirectorRole, SocketReport, TableException, TableReport, VirtualRouterReport, table_key
+from lvs_dr.core.node import DirectorRole, table_key
+from lvs_dr.core.node_status import SocketReport, TableException, TableReport, VirtualRouterReport
 from lvs_dr.core.status import VirtualServiceStatus
 from lvs_dr.core.summary import virtual_service_status
 from tests.unit.core.worlds import NOW, Objects, node, real_server, service, status

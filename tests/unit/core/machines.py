@@ -11,14 +11,8 @@ from msgspec.structs import replace
 
 from lvs_dr.core.forwarding import carries, exclude, tunnel_end
 from lvs_dr.core.indexing import Kind
-from lvs_dr.core.node import (
-    BackendTunnel,
-    LVSNodeSpec,
-    LVSNodeStatus,
-    TableReport,
-    VirtualRouterReport,
-    table_name,
-)
+from lvs_dr.core.node import BackendTunnel, LVSNodeSpec, table_name
+from lvs_dr.core.node_status import LVSNodeStatus, TableReport, VirtualRouterReport
 from lvs_dr.core.objects import ForwardingMethod, Key, Tunnel, TunnelChecksum, TunnelType
 from lvs_dr.core.table import TableDestination
 from lvs_dr.core.virtual_routers import Place

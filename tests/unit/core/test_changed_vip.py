@@ -9,7 +9,7 @@ from lvs_dr.core.compile import compile_table
 from lvs_dr.core.decisions import Action
 from lvs_dr.core.events import events
 from lvs_dr.core.indexing import IMPLICIT_GROUP, Kind
-from lvs_dr.core.node import TableException
+from lvs_dr.core.node_status import TableException
 from lvs_dr.core.objects import Key, Port, VirtualService
 from lvs_dr.core.own_tables import free_name, names, own_tables, possible_owners
 from lvs_dr.core.reasons import Reason

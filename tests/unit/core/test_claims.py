@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from lvs_dr.core.claims import judge
 from lvs_dr.core.decisions import Action
 from lvs_dr.core.indexing import Kind
-from lvs_dr.core.node import InterfaceReport
+from lvs_dr.core.node_status import InterfaceReport
 from lvs_dr.core.objects import Invalid, Key, Namespace, Port, Protocol, Selector, VirtualService
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.world import Cluster

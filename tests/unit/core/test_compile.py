@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from lvs_dr.core.compile import compile_node, compile_table
 from lvs_dr.core.decisions import Action, Member, TableDecision
 from lvs_dr.core.indexing import Kind
-from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node_status import InterfaceReport
 from lvs_dr.core.objects import Invalid, Key, Port, Protocol, RealServerState, Selector
 from lvs_dr.core.own_tables import orphans
 from lvs_dr.core.reasons import Reason

@@ -6,7 +6,8 @@ from msgspec.structs import replace
 from lvs_dr.core.active import active_for
 from lvs_dr.core.directors import directors, prospects
 from lvs_dr.core.indexing import Kind
-from lvs_dr.core.node import FEATURE_CONNECTION_SYNC, FEATURE_VRRP, DirectorRole, PeerDirector, Problem, Releasing
+from lvs_dr.core.node import FEATURE_CONNECTION_SYNC, FEATURE_VRRP, DirectorRole, PeerDirector, Releasing
+from lvs_dr.core.node_status import Problem
 from lvs_dr.core.objects import Operator, Requirement, Selector
 from lvs_dr.core.reasons import Reason
 from tests.unit.core.clusters import ADDRESSES, D1, D2, S1, S2, agent, converge, nodes, serving

@@ -8,7 +8,7 @@ from lvs_dr.core.compile import compile_table
 from lvs_dr.core.decisions import Action, Dirty
 from lvs_dr.core.dirty import affected, members_changed, silence_changed
 from lvs_dr.core.indexing import Kind
-from lvs_dr.core.node import TableException
+from lvs_dr.core.node_status import TableException
 from lvs_dr.core.objects import Key, Namespace, Port, Selector
 from lvs_dr.core.world import Cluster
 from tests.unit.core.clusters import D1, D2, S1, S2, agent, nodes, serving

@@ -19,7 +19,8 @@ from lvs_dr.core.kernel import (
     Verb,
 )
 from lvs_dr.core.ledger import Ledger
-from lvs_dr.core.node import InterfaceReport, LVSNodeSpec
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node_status import InterfaceReport
 from lvs_dr.core.objects import OnFailure
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.scope import IPVS, LO_ALONE

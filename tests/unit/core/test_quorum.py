@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lvs_dr.core.node import TableException
+from lvs_dr.core.node_status import TableException
 from lvs_dr.core.objects import Quorum
 from lvs_dr.core.status import VirtualServiceStatus
 from tests.unit.core.clusters import D1, S1, S2, agent, down, serving, web_status

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from lvs_dr.core.checks import HttpCheck, TableHealthCheck, TlsSettings
-from lvs_dr.core.node import Problem
+from lvs_dr.core.node_status import Problem
 from lvs_dr.core.objects import Key, Selector
 from lvs_dr.core.status import DirectorGroupStatus
 from lvs_dr.core.summary import director_group_status

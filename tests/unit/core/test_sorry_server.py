@@ -11,7 +11,7 @@ from lvs_dr.core.desired import Desired, desired
 from lvs_dr.core.health import CheckKey, Health, check_key
 from lvs_dr.core.indexing import Kind
 from lvs_dr.core.ledger import Ledger
-from lvs_dr.core.node import TableException
+from lvs_dr.core.node_status import TableException
 from lvs_dr.core.objects import ForwardingMethod, Key, OnFailure, Quorum, RealServerState, SorryServer
 from lvs_dr.core.quorum import is_short, table_quorum
 from lvs_dr.core.summary import real_server_status

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from lvs_dr.core.conditions import find
 from lvs_dr.core.decisions import EventType
 from lvs_dr.core.indexing import Kind
-from lvs_dr.core.node import Problem, TableException
+from lvs_dr.core.node_status import Problem, TableException
 from lvs_dr.core.objects import Invalid, Key, RealServerState, Selector
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.status import Condition, ConditionStatus, RealServerStatus

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from lvs_dr.core.conditions import is_true
-from lvs_dr.core.node import TableException
+from lvs_dr.core.node_status import TableException
 from lvs_dr.core.objects import Protocol
 from lvs_dr.core.real_server_status import real_server_status
 from lvs_dr.core.reasons import Reason

@@ -13,7 +13,8 @@ from lvs_dr.core.group_status import director_group_status
 from lvs_dr.core.indexing import Kind
 from lvs_dr.core.kernel import DaemonConfig, DaemonKey, DaemonOp, DestinationOp, KernelState, Verb
 from lvs_dr.core.ledger import DaemonRecord, Ledger
-from lvs_dr.core.node import DirectorRole, DirectorSettings, IpvsReport, IpvsSysctl, LVSNodeSpec, LVSNodeStatus, Problem
+from lvs_dr.core.node import DirectorRole, DirectorSettings, IpvsSysctl, LVSNodeSpec
+from lvs_dr.core.node_status import IpvsReport, LVSNodeStatus, Problem
 from lvs_dr.core.objects import IpvsSettings, Key, OnFailure, Protocol, SyncMode, SyncSettings, VrrpSettings
 from lvs_dr.core.plan import plan
 from lvs_dr.core.reasons import Reason

@@ -11,7 +11,8 @@ from lvs_dr.core.decisions import Action, Dirty, TableDecision
 from lvs_dr.core.dirty import affected, silence_changed
 from lvs_dr.core.index import Index
 from lvs_dr.core.indexing import Kind, reindex
-from lvs_dr.core.node import InterfaceReport, LVSNodeSpec, LVSNodeStatus
+from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.node_status import InterfaceReport, LVSNodeStatus
 from lvs_dr.core.objects import (
     DirectorGroup,
     InterfaceChoice,

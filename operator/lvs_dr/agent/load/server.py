@@ -14,7 +14,7 @@ import msgspec
 
 from lvs_dr.agent.load.sampler import Sampler
 from lvs_dr.core.loads import ServerLoad, Sockets
-from lvs_dr.core.node import InterfaceReport
+from lvs_dr.core.node_status import InterfaceReport
 from lvs_dr.process.web import Page, PageServer
 
 log = logging.getLogger(__name__)

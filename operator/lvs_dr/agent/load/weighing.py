@@ -29,7 +29,7 @@ from lvs_dr.core.load_feedback import (
 )
 from lvs_dr.core.load_spec import BY_AGENT, LoadQuestion, LoadSource, TableLoadFeedback, TableSlowStart
 from lvs_dr.core.loads import Sockets
-from lvs_dr.core.node import MAXIMUM_EXCEPTIONS, TableException
+from lvs_dr.core.node_status import MAXIMUM_EXCEPTIONS, TableException
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.slow_start import next_step, ramp, resumed
 from lvs_dr.core.table import DirectorTableSpec, TableDestination
