@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from lvs_dr.api import kinds
 from lvs_dr.api.models import (
+    check_combinations,
     check_fields,
     check_marks,
     combinations,
@@ -21,6 +22,7 @@ from lvs_dr.api.models import (
     quorum,
     real_server,
     redirect,
+    redirect_combinations,
     rules,
     selector,
     sorry_server,
@@ -303,13 +305,13 @@ CHECKS = [
     ),
     _service(
         "masqueraded-vip-checked",
-        f"spec.healthCheck: {INVALID}{combinations.PATH_NOT_SEEN}",
+        f"spec.healthCheck: {INVALID}{check_combinations.PATH_NOT_SEEN}",
         forwardingMethod="Masquerade",
         healthCheck={"tcp": {}, "path": "VirtualAddress"},
     ),
     _service(
         "redirected-vip-checked",
-        f"spec.healthCheck: {INVALID}{combinations.PATH_NOT_SEEN}",
+        f"spec.healthCheck: {INVALID}{check_combinations.PATH_NOT_SEEN}",
         forwardingMethod="Redirect",
         healthCheck={"http": {}, "path": "VirtualAddress"},
     ),
@@ -320,18 +322,18 @@ CHECKS = [
     ),
     _service(
         "udp-check-of-tcp",
-        f"spec.healthCheck: {INVALID}{combinations.UDP_ONLY}",
+        f"spec.healthCheck: {INVALID}{check_combinations.UDP_ONLY}",
         healthCheck={"udp": {"send": "x"}},
     ),
     _service(
         "http-check-of-udp",
-        f"spec.healthCheck: {INVALID}{combinations.TCP_ONLY}",
+        f"spec.healthCheck: {INVALID}{check_combinations.TCP_ONLY}",
         healthCheck={"http": {}},
         ports=[{"port": 443, "protocol": "UDP"}],
     ),
     _service(
         "check-of-udp",
-        f"spec.healthCheck: {INVALID}{combinations.TCP_ONLY}",
+        f"spec.healthCheck: {INVALID}{check_combinations.TCP_ONLY}",
         healthCheck={"tcp": {}},
         ports=[{"port": 53}, {"port": 53, "protocol": "UDP"}],
     ),
@@ -409,14 +411,14 @@ PACKETS = [
     ),
     _service(
         "check-without-port",
-        f"spec.healthCheck: {INVALID}{combinations.CHECK_PORT}",
+        f"spec.healthCheck: {INVALID}{check_combinations.CHECK_PORT}",
         ports=None,
         firewallMark=7,
         healthCheck={"tcp": {}},
     ),
     _service(
         "any-port-check-without-port",
-        f"spec.healthCheck: {INVALID}{combinations.CHECK_PORT}",
+        f"spec.healthCheck: {INVALID}{check_combinations.CHECK_PORT}",
         ports=None,
         anyPort=True,
         persistence={},
@@ -501,7 +503,7 @@ SCHEDULING = [
     ),
     _service(
         "panic-unchecked",
-        f"spec.panicThresholdPercent: {INVALID}{combinations.PANIC_UNCHECKED}",
+        f"spec.panicThresholdPercent: {INVALID}{check_combinations.PANIC_UNCHECKED}",
         panicThresholdPercent=50,
     ),
     _service(
@@ -594,7 +596,7 @@ LOAD = [
     ),
     _service(
         "load-of-redirect",
-        f"spec.forwardingMethod: {INVALID}{combinations.WEIGHTS_OF_REDIRECT}",
+        f"spec.forwardingMethod: {INVALID}{redirect_combinations.WEIGHTS_OF_REDIRECT}",
         forwardingMethod="Redirect",
         loadFeedback={"source": "CPUPressure"},
     ),
@@ -617,11 +619,15 @@ def _redirect(name: str, said: str, given: Any, *, client: str = "", parsed: boo
     return _service(name, said, client=client, parsed=parsed, **changes)
 
 
-_NO_BALANCE = f"spec.forwardingMethod: {INVALID}{combinations.REDIRECT_BALANCES}"
-_NO_PORTS = f"spec.forwardingMethod: {INVALID}{combinations.REDIRECT_PORTS}"
+_NO_BALANCE = f"spec.forwardingMethod: {INVALID}{redirect_combinations.REDIRECT_BALANCES}"
+_NO_PORTS = f"spec.forwardingMethod: {INVALID}{redirect_combinations.REDIRECT_PORTS}"
 
 REDIRECTS = [
-    _service("redirect-unused", f"spec.redirect: {INVALID}{combinations.REDIRECT_ALONE}", redirect={"statusCode": 307}),
+    _service(
+        "redirect-unused",
+        f"spec.redirect: {INVALID}{redirect_combinations.REDIRECT_ALONE}",
+        redirect={"statusCode": 307},
+    ),
     _redirect(
         "redirect-by-303",
         'spec.redirect.statusCode: Unsupported value: 303: supported values: "301", "302", "307", "308"',
@@ -667,12 +673,12 @@ REDIRECTS = [
     ),
     _override(
         "override-to-redirect",
-        f"OVERRIDES: {INVALID}{combinations.REDIRECT_OVERRIDE}",
+        f"OVERRIDES: {INVALID}{redirect_combinations.REDIRECT_OVERRIDE}",
         {"name": "web-1", "forwardingMethod": "Redirect"},
     ),
     _override(
         "override-of-redirect",
-        f"OVERRIDES: {INVALID}{combinations.REDIRECT_OVERRIDE}",
+        f"OVERRIDES: {INVALID}{redirect_combinations.REDIRECT_OVERRIDE}",
         {"name": "web-1", "connectionLimits": {"upper": 5}},
         forwardingMethod="Redirect",
     ),
@@ -705,7 +711,7 @@ FORWARDING = [
     ),
     _override(
         "override-masquerades-checked-vip",
-        f"spec.healthCheck: {INVALID}{combinations.PATH_NOT_SEEN}",
+        f"spec.healthCheck: {INVALID}{check_combinations.PATH_NOT_SEEN}",
         {"name": "web-1", "forwardingMethod": "Masquerade"},
         healthCheck={"tcp": {}, "path": "VirtualAddress"},
     ),
