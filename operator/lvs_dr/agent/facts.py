@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from lvs_dr.agent.drains import DrainReports
-from lvs_dr.agent.health.prober import Outcome
+from lvs_dr.agent.health.outcomes import Outcome
 from lvs_dr.agent.lastgood import TableVersion
 from lvs_dr.agent.load.weighing import TableWeights
 from lvs_dr.agent.watch import Unreadable

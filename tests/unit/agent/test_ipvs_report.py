@@ -1,7 +1,7 @@
 """What a node tells of its IPVS: how full it is, what in it is not ours, and whether marked packets arrive."""
 
 from lvs_dr.agent.facts import Facts, status
-from lvs_dr.agent.health.prober import Outcome
+from lvs_dr.agent.health.outcomes import Outcome
 from lvs_dr.agent.ipvs_report import (
     CONNECTIONS_PER_SLOT,
     MAXIMUM_NAMED,

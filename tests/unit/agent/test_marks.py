@@ -10,7 +10,9 @@ from msgspec import structs
 from lvs_dr.agent.health import prober as prober_module
 from lvs_dr.agent.health.attempt import CannotCheckError
 from lvs_dr.agent.health.marks import Done, Marks, service_of
-from lvs_dr.agent.health.prober import Outcome, Prober
+from lvs_dr.agent.health.outcomes import Outcome
+from lvs_dr.agent.health.prober import Prober
+from lvs_dr.agent.health.source_addresses import SourceAddresses
 from lvs_dr.agent.health.source_ports import RESET_SECONDS, SILENT_SECONDS, SourcePorts
 from lvs_dr.core.checks import TableHealthCheck, TcpCheck
 from lvs_dr.core.destinations import Destinations
@@ -377,9 +379,9 @@ async def test_a_check_that_is_dropped_before_its_turn_does_not_wait_for_its_mar
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_director_without_an_address_of_its_own_cannot_check() -> None:
+def test_a_director_without_an_address_of_its_own_cannot_check() -> None:
     """The kernel would choose the VIP as the source, and no answer would come back."""
-    prober = Prober(changed=lambda: None, check=Answers())
-    prober.use_addresses(("192.0.2.100/32",), ())
+    addresses = SourceAddresses()
+    addresses.use(("192.0.2.100/32",), ())
     with pytest.raises(CannotCheckError, match="no address of its own"):
-        prober._facing_source("192.0.2.21", "")
+        addresses.source(KEY)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lvs_dr.agent.facts import Facts, status
-from lvs_dr.agent.health.prober import Outcome
+from lvs_dr.agent.health.outcomes import Outcome
 from lvs_dr.agent.interface import director_interface, missing_interface, own_addresses
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.agent.lastgood import TableVersion

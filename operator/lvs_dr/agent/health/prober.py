@@ -6,24 +6,19 @@ import random
 import resource
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Final
-
-import msgspec
 
 from lvs_dr.agent.health.attempt import CannotCheckError
 from lvs_dr.agent.health.marks import Marks
+from lvs_dr.agent.health.outcomes import Outcome, Outcomes
+from lvs_dr.agent.health.source_addresses import SourceAddresses
 from lvs_dr.agent.timetable import Timetable
 from lvs_dr.core.health import (
-    CALM_PASSES,
     CheckKey,
     CheckState,
     Health,
     HealthView,
     carry_over,
-    flaps,
-    needed_to_rise,
     pause,
     step,
 )
@@ -40,26 +35,6 @@ QUIET_SECONDS: Final = 60.0
 
 Check = Callable[[CheckKey, str], Awaitable[str]]
 """Makes one check from an own address ("" = any); returns "" or what is wrong. Raises CannotCheckError."""
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What a report says about a check."""
-
-    health: Health
-    message: str = ""  # of the failure that led to the verdict, or of the first one of a healthy real server
-    trouble: str = ""  # why the check cannot be made; the verdict is then that of before
-    since: str = ""  # of the verdict, or of the trouble; RFC 3339
-    milliseconds: int = 0  # that the check took
-    blackholed: bool = False  # it answers on its own address, and not on the VIP
-    flapping: bool = False  # it failed again and again
-
-
-class _Told(msgspec.Struct, frozen=True):
-    message: str
-    since: str
-    milliseconds: int
-    blackholed: bool = False
-    flapping: bool = False
 
 
 class Prober:
@@ -80,20 +55,16 @@ class Prober:
         self._changed = changed
         self._counted = counted
         self._check = check
-        self._clock = clock
         self._wanted: frozenset[CheckKey] = frozenset()
         self._marks = marks
         self._held: dict[CheckKey, float] = {}  # checks whose mark cannot be used, and since when
         self._unproven: set[CheckKey] = set()  # who was let in by a check of its own address
         self._states: dict[CheckKey, CheckState] = {}
         self._health: dict[CheckKey, Health] = {}  # of `_states`
-        self._messages: dict[CheckKey, _Told] = {}
-        self._troubles: dict[CheckKey, _Told] = {}
+        self._outcomes = Outcomes(clock)
         self._timetable = Timetable("a check", self._one)
         self._view: dict[CheckKey, Health] | None = None
-        self._own: tuple[str, ...] = ()
-        self._sources: dict[tuple[str, bool], str] = {}
-        self._facing: tuple[IPv4Interface | IPv6Interface, ...] = ()
+        self._addresses = SourceAddresses()
         self._quiet_since = -QUIET_SECONDS
         self._logged = self._unlogged = 0
         self.late = 0
@@ -116,8 +87,7 @@ class Prober:
             del self._states[key], self._health[key]
             self._held.pop(key, None)
             self._unproven.discard(key)
-            self._messages.pop(key, None)
-            self._troubles.pop(key, None)
+            self._outcomes.forget(key)
         self._states.update(fresh)
         self._health.update((key, state.health) for key, state in fresh.items())
         self._view = None
@@ -131,12 +101,7 @@ class Prober:
 
         `facing`: those of the node's own that are on the director's interface; checks through VIPs come from them.
         """
-        if own != self._own:
-            self._own = own
-            self._sources.clear()
-        if facing != tuple(str(each) for each in self._facing):
-            self._facing = tuple(ip_interface(each) for each in facing)
-            self._sources.clear()
+        self._addresses.use(own, facing)
 
     def marks_changed(self) -> None:
         """Make the checks that wait for their marks now."""
@@ -153,18 +118,7 @@ class Prober:
 
     def outcome(self, decided: HealthView, key: CheckKey) -> Outcome:
         """Return what to tell about one check, whose verdict is that by which the kernel was programmed."""
-        health = decided.get(key, Health.UNKNOWN)
-        told, trouble = self._messages.get(key), self._troubles.get(key)
-        about = trouble if trouble is not None and health is not Health.DOWN else told
-        return Outcome(
-            health,
-            told.message if told is not None else "",
-            trouble.message if trouble is not None else "",
-            about.since if about is not None else "",
-            about.milliseconds if about is not None else 0,
-            told is not None and told.blackholed,
-            told is not None and told.flapping,
-        )
+        return self._outcomes.of(key, decided.get(key, Health.UNKNOWN))
 
     async def run(self) -> None:
         """Run checks until cancelled."""
@@ -187,7 +141,7 @@ class Prober:
             message, trouble = await self._made(key)
         except Exception:
             message, trouble = "", "the check itself failed: see the agent's log"
-            if key not in self._troubles:
+            if not self._outcomes.in_trouble(key):
                 log.exception("a check of %s failed unexpectedly", _name(key))
         if self._timetable.is_wanted(key, ticket):
             took = round((loop.time() - began) * 1000)
@@ -230,18 +184,13 @@ class Prober:
         if self._states[key].health is not Health.DOWN:
             return
         well = await self._well_on_its_own_address(key)
-        if well is None:
-            return
-        told = self._messages.get(key)
-        if told is not None and told.blackholed is not well and key in self._timetable.entries:
-            self._messages[key] = msgspec.structs.replace(told, blackholed=well)
+        if well is not None and key in self._timetable.entries and self._outcomes.blackholed(key, well=well):
             self._tell()
 
     async def _well_on_its_own_address(self, key: CheckKey) -> bool | None:
         """Check a real server past the VIP; None where that cannot be done."""
         try:
-            network = key.check.source_network
-            source = self._source(network, v6=":" in key.address) if network else ""
+            source = self._addresses.past_the_vip(key)
             return not await self._check(CheckKey(key.address, key.port, key.check), source)
         except CannotCheckError:
             return None
@@ -252,9 +201,7 @@ class Prober:
     async def _made(self, key: CheckKey) -> tuple[str, str]:
         """Check once; returns what is wrong with the real server, and what is wrong with the check."""
         try:
-            network = key.check.source_network
-            source = self._source(network, v6=":" in key.address) if network else ""
-            message = await self._check(key, self._facing_source(key.address, source) if key.mark else source)
+            message = await self._check(key, self._addresses.source(key))
         except CannotCheckError as error:
             return "", str(error)
         if not key.mark or self._marks is None:
@@ -266,37 +213,6 @@ class Prober:
         doubt = await self._marks.doubt(key, failed=failed, entering=entering)
         return ("", doubt) if doubt else (message, "")
 
-    def _source(self, network: str, *, v6: bool) -> str:
-        """Return the own address in a network. Raises CannotCheckError when there is none."""
-        found = self._sources.get((network, v6))
-        if found is None:
-            inside = ip_network(network)
-            own = (ip_interface(each).ip for each in self._own)
-            found = self._sources[(network, v6)] = next((str(each) for each in own if each in inside), "")
-        if not found or ip_address(found).version != (6 if v6 else 4):
-            raise CannotCheckError(f"this director has no address in {network} (sourceNetwork) to ask from")
-        return found
-
-    def _facing_source(self, real_server: str, wished: str) -> str:
-        """Return the address that checks of a real server through a VIP come from. Raises CannotCheckError.
-
-        Left to the kernel, the Active director would ask from the VIP itself.
-        """
-        if wished:
-            if all(str(each.ip) != wished for each in self._facing):
-                raise CannotCheckError("sourceNetwork must be one of the director's interface for checks of the VIP")
-            return wished
-        v6 = ":" in real_server
-        found = self._sources.get((real_server, v6))
-        if found is None:
-            own = [each for each in self._facing if (each.version == 6) == v6]  # noqa: PLR2004 - an IP version
-            near = (each for each in own if ip_address(real_server) in each.network)
-            chosen = next(near, own[0] if own else None)
-            found = self._sources[real_server, v6] = str(chosen.ip) if chosen is not None else ""
-        if not found:
-            raise CannotCheckError("the director's interface has no address of its own to ask from")
-        return found
-
     def _pause(self, key: CheckKey, *, first: bool) -> float:
         seconds = pause(self._states[key], key.check)
         if first:
@@ -307,9 +223,7 @@ class Prober:
     def _broken(self, key: CheckKey, trouble: str, milliseconds: int) -> None:
         """Note that the check could not be made: the verdict stays as it is."""
         self.broken += 1
-        before = self._troubles.get(key)
-        if before is None:
-            self._troubles[key] = _Told(trouble, self._now(), milliseconds)
+        if self._outcomes.trouble(key, trouble, milliseconds):
             self._log_broken(key, trouble)
             self._tell()
 
@@ -321,17 +235,9 @@ class Prober:
         news = after.health is not before.health
         if news:
             self._health[key] = after.health
-        if message:
-            # The words of a report change only with the verdict, else every failure would be written.
-            if news or key not in self._messages:
-                flapping = news and flaps(after)
-                text = f"{message}; {_flapping(after, key)}" if flapping else message
-                self._messages[key] = _Told(text, self._now(), milliseconds, flapping=flapping)
-        elif after.health is Health.UP:
-            self._messages.pop(key, None)
         if news:
             log.info("%s is %s%s", _name(key), after.health.lower(), f" ({message})" if message else "")
-        if self._troubles.pop(key, None) is not None or news:
+        if self._outcomes.result(key, message, after, milliseconds, news=news) or news:
             self._tell()
 
     def _log_broken(self, key: CheckKey, trouble: str) -> None:
@@ -350,17 +256,6 @@ class Prober:
     def _tell(self) -> None:
         self._view = None
         self._changed()
-
-    def _now(self) -> str:
-        return datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _flapping(state: CheckState, key: CheckKey) -> str:
-    needed = needed_to_rise(state, key.check)
-    return (
-        f"failed {state.falls} times with fewer than {CALM_PASSES} good checks in a row between: it comes back after"
-        f" {needed} of them"
-    )
 
 
 def _name(key: CheckKey) -> str:
