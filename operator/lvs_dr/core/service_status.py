@@ -1,52 +1,22 @@
 """Status of a VirtualService."""
 
-from typing import NamedTuple
-
 from lvs_dr.core import views
 from lvs_dr.core.active import place_for
 from lvs_dr.core.announcing import may_announce
 from lvs_dr.core.conditions import Finding, conditions, is_true, reason_of, unknown, well, wrong
 from lvs_dr.core.decisions import Action, TableDecision, Verdict
-from lvs_dr.core.directors import listed
 from lvs_dr.core.handover import HANDOVER_SECONDS
-from lvs_dr.core.objects import Invalid, Key, Quorum, VirtualService
+from lvs_dr.core.objects import Invalid, Key, VirtualService
 from lvs_dr.core.own_tables import strays
-from lvs_dr.core.quorum import need
 from lvs_dr.core.reasons import Reason
-from lvs_dr.core.resolve import entered
-from lvs_dr.core.service_aspects import aspects, configured_weights
+from lvs_dr.core.service_aspects import aspects
+from lvs_dr.core.service_balance import balance
+from lvs_dr.core.service_subject import Subject, subject_of
 from lvs_dr.core.status import RealServerCount, VirtualServiceStatus
-from lvs_dr.core.views import View, Views
+from lvs_dr.core.views import View
 from lvs_dr.core.world import TableRecord, World
 
-NAMED = 3
-MAXIMUM_DETAIL = 160  # characters said about one real server
 MAXIMUM_PORTS_TEXT = 512
-
-
-class Subject(NamedTuple):
-    """All that is known about one VirtualService."""
-
-    world: World
-    service: VirtualService | Invalid
-    decision: TableDecision
-    previous: VirtualServiceStatus | None
-    table: TableRecord
-    views: Views
-    serving: int  # generation that the Active director serves, 0 = none
-    generation: int  # that the table is for: an earlier one while the VIP changes, of the table of the VIP before
-
-    @property
-    def total(self) -> int:
-        """Real servers selected."""
-        if isinstance(self.service, Invalid):
-            return len(self.table.spec.destinations)
-        return len(self.decision.members)
-
-    @property
-    def healthy(self) -> int:
-        """Real servers that are healthy and in service, as the Active director sees it."""
-        return views.healthy(self.table, self.views.of_active)
 
 
 def virtual_service_status(
@@ -59,7 +29,7 @@ def virtual_service_status(
     service = world.virtual_services[key]
     generation = service.meta.generation
     earlier = previous.conditions if previous is not None else ()
-    present = _subject(world, service, decision, previous)
+    present = subject_of(world, service, decision, previous)
     found = _findings(present) if present is not None else _without_table(world, service, decision)
     meanwhile = _meanwhile(world, service, decision, previous)
     shown = meanwhile[0] if meanwhile is not None else present
@@ -88,23 +58,6 @@ def virtual_service_status(
     )
 
 
-def _subject(
-    world: World,
-    service: VirtualService | Invalid,
-    decision: TableDecision,
-    previous: VirtualServiceStatus | None,
-    *,
-    former: bool = False,
-) -> Subject | None:
-    """Return what is known about the table that the decision is about; None while there is none."""
-    table = world.tables.get(decision.table)
-    if table is None or table.owner_uid != service.meta.uid:
-        return None
-    seen = views.views(world, table)
-    generation = table.spec.service_generation if former else service.meta.generation
-    return Subject(world, service, decision, previous, table, seen, _serving(table, seen, previous), generation)
-
-
 def _findings(subject: Subject) -> tuple[tuple[str, Finding], ...]:
     return (
         ("Accepted", _accepted(subject.decision.accepted)),
@@ -122,7 +75,7 @@ def _meanwhile(
 ) -> tuple[Subject, Finding] | None:
     """Return what serves while the VIP changes, and what to say of it; None when nothing of before does."""
     former = decision.former
-    subject = _subject(world, service, former, previous, former=True) if former is not None else None
+    subject = subject_of(world, service, former, previous, former=True) if former is not None else None
     if former is None or former.handover is None or subject is None:
         return None
     ready = _ready(subject)
@@ -153,13 +106,6 @@ def _without_table(
 
 def _accepted(verdict: Verdict) -> Finding:
     return well(Reason.ACCEPTED, verdict.message) if verdict.ok else wrong(verdict.reason, verdict.message)
-
-
-def _serving(table: TableRecord, seen: Views, previous: VirtualServiceStatus | None) -> int:
-    active = seen.of_active
-    if active is not None and active.current:
-        return table.spec.service_generation
-    return min(previous.serving_generation, table.spec.service_generation) if previous is not None else 0
 
 
 def _holder(subject: Subject) -> str:
@@ -228,7 +174,7 @@ def _ready(subject: Subject) -> Finding:  # noqa: PLR0911 - in order, the first 
         return wrong(finding.reason, finding.message + serving)
     if not _holds(active, subject.table.spec.address):
         return _not_held(subject, active)
-    return _balance(subject, active)
+    return balance(subject, active)
 
 
 def _kept_from(subject: Subject) -> Finding | None:
@@ -259,97 +205,6 @@ def _not_held(subject: Subject, active: View) -> Finding:
     if not verdict.ok:
         return wrong(verdict.reason, verdict.message)
     return wrong(Reason.WAITING_FOR_DIRECTOR, f"director {active.director} is about to announce {address}")
-
-
-def _balance(subject: Subject, active: View) -> Finding:
-    total, healthy = subject.total, subject.healthy
-    ailing = _ailing(subject, active)
-    if total == 0:
-        namespace = subject.service.meta.key.namespace
-        text = f"spec.realServers.selector matches no RealServer in namespace {namespace}"
-        return wrong(Reason.NO_REAL_SERVER, text)
-    if not subject.table.spec.destinations:
-        text = f"none of {total} real servers can be used: {ailing}"
-        if active.sorry:
-            return wrong(Reason.SORRY_SERVER, f"{text}; director {active.director}: {active.sorry}")
-        return wrong(Reason.NO_REAL_SERVER, text)
-    checked = "healthy" if subject.table.spec.health_check is not None else "in service (not checked)"
-    text = f"{healthy} of {total} real servers {checked}"
-    if ailing:
-        text += f"; not {ailing}"
-    if unsure := _serving_unchecked(subject, active):
-        text += f"; unsure of {unsure}"
-    if active.panic:
-        text += f"; director {active.director}: {active.panic}"
-    return _by_quorum(subject, active, text)
-
-
-def _by_quorum(subject: Subject, active: View, text: str) -> Finding:
-    healthy = subject.healthy
-    quorum = subject.service.quorum if isinstance(subject.service, VirtualService) else Quorum()
-    weights = sorted(configured_weights(subject.world, subject.service, subject.table).values())
-    needed = need(quorum, subject.total, subject.previous, sum(weights))
-    short = healthy < needed.servers
-    if short:
-        text += f"; {needed.text}" if healthy or active.sorry else ""
-    if needed.weight:
-        found = _healthy_weight(subject, active, weights)
-        if found < needed.weight:
-            short = True
-            text += f"; they weigh {found} of {sum(weights)}, {needed.weight_text}"
-    if active.sorry:
-        return wrong(Reason.SORRY_SERVER, f"{text}; director {active.director}: {active.sorry}")
-    if healthy == 0:
-        return wrong(Reason.NO_HEALTHY_REAL_SERVER, text)
-    if short:
-        return wrong(Reason.QUORUM_LOST, text)
-    return well(Reason.PANIC if active.panic else Reason.SERVING, text + _dissent(subject, healthy))
-
-
-def _healthy_weight(subject: Subject, active: View, weights: list[int]) -> int:
-    """Return what the healthy ones weigh; where the report does not tell which they are, at least."""
-    names = views.healthy_names(subject.table, active)
-    if names is None:
-        return sum(weights[: subject.healthy])
-    known = configured_weights(subject.world, subject.service, subject.table)
-    return sum(known.get(name, 0) for name in names)
-
-
-def _ailing(subject: Subject, active: View) -> str:
-    """Name the real servers that do not count, three at most, each with why."""
-    unwell = active.unwell
-    found: list[str] = []
-    names = {each.real_server for each in subject.table.spec.destinations}
-    for member in subject.decision.members:
-        name = member.real_server.name
-        if name in unwell and name in names and not unwell[name].serves:
-            found.append(_detail(name, unwell[name].reason, unwell[name].message))
-        elif not entered(member):
-            found.append(_detail(name, member.verdict.reason.value, member.verdict.message))
-        elif member.verdict.reason in (Reason.MAINTENANCE, Reason.DRAINING):
-            found.append(f"{name} ({member.verdict.reason})")
-    return listed(found, NAMED)
-
-
-def _serving_unchecked(subject: Subject, active: View) -> str:
-    """Name the real servers that count although their checks cannot be made, three at most, each with why."""
-    names = {each.real_server for each in subject.table.spec.destinations}
-    found = [each for name, each in active.unwell.items() if each.serves and name in names]
-    return listed([_detail(each.real_server, each.reason, each.message) for each in found], NAMED)
-
-
-def _detail(name: str, reason: str, message: str) -> str:
-    return f"{name} ({reason}: {message[:MAXIMUM_DETAIL]})" if message else f"{name} ({reason})"
-
-
-def _dissent(subject: Subject, healthy: int) -> str:
-    table = subject.table
-    others = [
-        f"{view.director} sees {count}"
-        for view in subject.views.all
-        if view.current and not view.silent and (count := views.healthy(table, view)) != healthy
-    ]
-    return f"; director {listed(others, NAMED)}" if others else ""
 
 
 def _count(healthy: int, total: int) -> RealServerCount:
