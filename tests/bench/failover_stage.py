@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lvs_dr.core.objects import SyncMode
+from lvs_dr.core.director_group import SyncMode
 from lvs_dr.core.sync import largest_message
 from lvs_dr.core.sync_modes import MODES
 from lvs_lab import Lab, LabError, Node, NodeSpec

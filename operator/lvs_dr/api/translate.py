@@ -23,18 +23,16 @@ from lvs_dr.api.models.selector import LabelSelector
 from lvs_dr.api.translate_group import ipvs_settings, sync_settings, vrrp_settings
 from lvs_dr.api.translate_load import load_feedback, slow_start
 from lvs_dr.api.translate_redirect import redirect_settings
+from lvs_dr.core.director_group import DirectorGroup, InterfaceChoice, MarkRange
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.node_status import LVSNodeStatus
 from lvs_dr.core.objects import (
     CheckPath,
     ConnectionLimits,
-    DirectorGroup,
     DrainPersistence,
     ForwardingMethod,
-    InterfaceChoice,
     Invalid,
     Key,
-    MarkRange,
     Metadata,
     Namespace,
     Node,

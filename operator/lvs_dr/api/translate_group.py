@@ -3,7 +3,7 @@
 from lvs_dr.api.models.connection_sync import ConnectionSync
 from lvs_dr.api.models.kernel_settings import KernelSettings, Timeouts
 from lvs_dr.api.models.vrrp import DirectorVrrp
-from lvs_dr.core.objects import IpvsSettings, SyncSettings, VrrpSettings
+from lvs_dr.core.director_group import IpvsSettings, SyncSettings, VrrpSettings
 
 SYNC_SECONDS = 120
 """Default of `vrrp.preemptDelaySeconds` with several instances: time to learn of the connections that exist."""

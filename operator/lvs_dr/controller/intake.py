@@ -11,8 +11,8 @@ from lvs_dr.controller.store import Change, Store, version_of
 from lvs_dr.controller.takeovers import Takeovers
 from lvs_dr.controller.watched import Watched, key_of
 from lvs_dr.core.decisions import Dirty
+from lvs_dr.core.director_group import DirectorGroup
 from lvs_dr.core.dirty import affected, confirmation_changed, silence_changed
-from lvs_dr.core.objects import DirectorGroup
 from lvs_dr.core.world import Cluster, NodeRecord
 from lvs_dr.process.metrics import Metrics
 

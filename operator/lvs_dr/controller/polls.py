@@ -14,7 +14,7 @@ from lvs_dr.controller.apiclient import Api, Body
 from lvs_dr.controller.errors import ControllerError, NotFound
 from lvs_dr.controller.intake import Intake
 from lvs_dr.controller.silence import Silence
-from lvs_dr.core.objects import DirectorGroup
+from lvs_dr.core.director_group import DirectorGroup
 from lvs_dr.core.world import Cluster
 
 log = logging.getLogger(__name__)

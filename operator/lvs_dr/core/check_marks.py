@@ -11,9 +11,10 @@ from zlib import crc32
 
 from msgspec.structs import replace
 
+from lvs_dr.core.director_group import MarkRange
 from lvs_dr.core.directors import usable_group
 from lvs_dr.core.forwarding import Target, target
-from lvs_dr.core.objects import CheckPath, ForwardingMethod, Key, MarkRange, VirtualService
+from lvs_dr.core.objects import CheckPath, ForwardingMethod, Key, VirtualService
 from lvs_dr.core.table import TableDestination
 from lvs_dr.core.world import TableRecord, World
 

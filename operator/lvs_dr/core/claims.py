@@ -3,9 +3,10 @@
 from lvs_dr.core.addresses import Subnet, subnet
 from lvs_dr.core.contest import Claim, claim_of, rival_services, rival_tables
 from lvs_dr.core.decisions import Verdict
+from lvs_dr.core.director_group import DirectorGroup
 from lvs_dr.core.directors import directors, interface_subnets, listed, prospects, usable_group
 from lvs_dr.core.indexing import mark_of
-from lvs_dr.core.objects import DirectorGroup, Invalid, Key, VirtualService
+from lvs_dr.core.objects import Invalid, Key, VirtualService
 from lvs_dr.core.own_tables import claims, own_table
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.selector import matches

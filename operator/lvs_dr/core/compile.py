@@ -11,6 +11,7 @@ from lvs_dr.core.backend import backend
 from lvs_dr.core.check_marks import with_marks
 from lvs_dr.core.claims import ACCEPTED, judge
 from lvs_dr.core.decisions import Action, Member, TableDecision, Verdict
+from lvs_dr.core.director_group import InterfaceChoice, IpvsSettings
 from lvs_dr.core.directors import directors, group_of, unheard, usable_group
 from lvs_dr.core.drain import questions
 from lvs_dr.core.handover import taken_over
@@ -27,14 +28,7 @@ from lvs_dr.core.node import (
     LVSNodeSpec,
     table_name,
 )
-from lvs_dr.core.objects import (
-    InterfaceChoice,
-    Invalid,
-    IpvsSettings,
-    Key,
-    Node,
-    VirtualService,
-)
+from lvs_dr.core.objects import Invalid, Key, Node, VirtualService
 from lvs_dr.core.own_tables import (
     claims,
     free_name,

@@ -4,9 +4,9 @@ from functools import lru_cache
 
 from lvs_dr.core.addresses import Subnet, subnet
 from lvs_dr.core.decisions import Verdict
+from lvs_dr.core.director_group import DirectorGroup
 from lvs_dr.core.indexing import DEFAULT_GROUP, IMPLICIT_GROUP
 from lvs_dr.core.node_status import InterfaceReport
-from lvs_dr.core.objects import DirectorGroup
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.world import NodeRecord, World
 

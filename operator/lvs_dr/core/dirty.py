@@ -5,19 +5,11 @@ from typing import Any
 
 from lvs_dr.core import dirty_node
 from lvs_dr.core.decisions import Dirty, Member, TableDecision
+from lvs_dr.core.director_group import DirectorGroup
 from lvs_dr.core.dirty_set import DirtySet
 from lvs_dr.core.forwarding import same_way
 from lvs_dr.core.indexing import Kind, eligible, selected, selecting
-from lvs_dr.core.objects import (
-    DirectorGroup,
-    Invalid,
-    Key,
-    Namespace,
-    Node,
-    RealServer,
-    RealServerState,
-    VirtualService,
-)
+from lvs_dr.core.objects import Invalid, Key, Namespace, Node, RealServer, RealServerState, VirtualService
 from lvs_dr.core.own_tables import own_tables, possible_owners
 from lvs_dr.core.table import TableDestination
 from lvs_dr.core.world import Cluster, TableRecord, World

@@ -6,9 +6,9 @@ from lvs_dr.core.active import ACTIVE, PREVENTS, Active, active_of, report_of
 from lvs_dr.core.addresses import version
 from lvs_dr.core.announcing import may_announce
 from lvs_dr.core.conditions import Finding, reason_of, unknown, well, wrong
+from lvs_dr.core.director_group import DirectorGroup, VrrpSettings
 from lvs_dr.core.directors import directors, interface_subnets, listed, prospects
 from lvs_dr.core.indexing import groups
-from lvs_dr.core.objects import DirectorGroup, VrrpSettings
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.status import VirtualRouterStatus
 from lvs_dr.core.virtual_routers import Place, router_of, settings_of

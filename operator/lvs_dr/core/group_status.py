@@ -2,9 +2,10 @@
 
 from lvs_dr.core import sync_status
 from lvs_dr.core.conditions import Finding, conditions, reason_of, unknown, well, wrong
+from lvs_dr.core.director_group import DirectorGroup, IpvsSettings
 from lvs_dr.core.directors import directors, follows, listed
 from lvs_dr.core.group_election import elected, ids_unique, peers_heard, router_status, routers
-from lvs_dr.core.objects import DirectorGroup, Invalid, IpvsSettings
+from lvs_dr.core.objects import Invalid
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.status import DirectorGroupStatus
 from lvs_dr.core.world import World

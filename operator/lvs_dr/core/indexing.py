@@ -5,12 +5,11 @@ from enum import StrEnum
 from typing import Any
 
 from lvs_dr.core.addresses import edges, host, version
+from lvs_dr.core.director_group import DirectorGroup, InterfaceChoice
 from lvs_dr.core.forwarding import carries, target
 from lvs_dr.core.index import REDIRECTED_PORT, Index, Label, Mark
 from lvs_dr.core.node_status import LVSNodeStatus
 from lvs_dr.core.objects import (
-    DirectorGroup,
-    InterfaceChoice,
     Invalid,
     Key,
     Metadata,

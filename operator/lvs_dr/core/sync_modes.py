@@ -6,7 +6,7 @@ They were chosen by experiment: docs/connection-sync.md has the table (`make ben
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from lvs_dr.core.objects import DirectorGroup, SyncMode
+from lvs_dr.core.director_group import DirectorGroup, SyncMode
 from lvs_dr.core.sync_spec import ConnectionSync
 
 

@@ -13,9 +13,10 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from lvs_dr.core.addresses import host, number, order
+from lvs_dr.core.director_group import VrrpSettings
 from lvs_dr.core.directors import directors, usable_group
 from lvs_dr.core.node import DirectorRole, PeerDirector, VirtualRouter, Vrrp
-from lvs_dr.core.objects import Node, VrrpSettings
+from lvs_dr.core.objects import Node
 from lvs_dr.core.world import World
 
 HIGHEST_PRIORITY: Final = 250

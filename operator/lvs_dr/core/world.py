@@ -8,10 +8,11 @@ from collections.abc import Set as AbstractSet
 
 from msgspec import Struct
 
+from lvs_dr.core.director_group import DirectorGroup
 from lvs_dr.core.index import Index
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.node_status import LVSNodeStatus
-from lvs_dr.core.objects import DirectorGroup, Invalid, Key, Namespace, Node, RealServer, VirtualService
+from lvs_dr.core.objects import Invalid, Key, Namespace, Node, RealServer, VirtualService
 from lvs_dr.core.table import DirectorTableSpec
 
 

@@ -27,16 +27,21 @@ from lvs_dr.core.checks import (
     TlsSettings,
     UdpCheck,
 )
+from lvs_dr.core.director_group import (
+    DirectorGroup,
+    InterfaceChoice,
+    IpvsSettings,
+    SyncMode,
+    SyncSettings,
+    VrrpSettings,
+)
 from lvs_dr.core.load_spec import LoadSource, TableLoadFeedback, TableSlowStart
 from lvs_dr.core.node import DirectorRole, LVSNodeSpec
 from lvs_dr.core.node_status import LVSNodeStatus
 from lvs_dr.core.objects import (
     ConnectionLimits,
-    DirectorGroup,
     ForwardingMethod,
-    InterfaceChoice,
     Invalid,
-    IpvsSettings,
     Key,
     OnFailure,
     Operator,
@@ -50,13 +55,10 @@ from lvs_dr.core.objects import (
     Requirement,
     Selector,
     SorryServer,
-    SyncMode,
-    SyncSettings,
     Tunnel,
     TunnelChecksum,
     TunnelType,
     VirtualService,
-    VrrpSettings,
 )
 from lvs_dr.core.table import DirectorTableSpec, TableDestination, TablePort
 from tests.api.crds.refusals import REFUSALS, Refusal, service_spec

@@ -4,9 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from lvs_dr.core.conditions import find
+from lvs_dr.core.director_group import IpvsSettings
 from lvs_dr.core.load_spec import LoadSource, TableLoadFeedback
 from lvs_dr.core.node_status import LVSNodeStatus, Problem, TableException
-from lvs_dr.core.objects import ForwardingMethod, IpvsSettings, Key, Override, Port, Protocol, Selector
+from lvs_dr.core.objects import ForwardingMethod, Key, Override, Port, Protocol, Selector
 from lvs_dr.core.status import Condition, ServiceWeight
 from lvs_dr.core.summary import director_group_status, real_server_status
 from lvs_dr.core.weight_report import WeightReport

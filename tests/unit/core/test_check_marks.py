@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from lvs_dr.core.checks import ExecCheck, PingCheck, TableHealthCheck, TcpCheck
+from lvs_dr.core.director_group import MarkRange
 from lvs_dr.core.indexing import IMPLICIT_GROUP
-from lvs_dr.core.objects import CheckPath, ForwardingMethod, Key, MarkRange, Override, Port
+from lvs_dr.core.objects import CheckPath, ForwardingMethod, Key, Override, Port
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.service_status import virtual_service_status
 from lvs_dr.core.table import FEATURE_VIRTUAL_CHECKS

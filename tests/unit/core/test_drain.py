@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from lvs_dr.core.director_group import IpvsSettings
 from lvs_dr.core.dirty import drain_over_changed
 from lvs_dr.core.drain_status import drain_end
 from lvs_dr.core.indexing import Kind
@@ -15,7 +16,6 @@ from lvs_dr.core.objects import (
     DrainPersistence,
     ForwardingMethod,
     Invalid,
-    IpvsSettings,
     Key,
     Persistence,
     Port,

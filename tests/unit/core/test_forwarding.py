@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from lvs_dr.core.checks import HttpCheck, TableHealthCheck, TcpCheck
+from lvs_dr.core.director_group import IpvsSettings
 from lvs_dr.core.node import BackendTunnel, IpvsSysctl
 from lvs_dr.core.objects import (
     ConnectionLimits,
     ForwardingMethod,
-    IpvsSettings,
     Key,
     Override,
     Persistence,

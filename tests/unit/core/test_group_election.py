@@ -5,9 +5,10 @@ from msgspec.structs import replace
 
 from lvs_dr.core.conditions import find
 from lvs_dr.core.decisions import EventType
+from lvs_dr.core.director_group import VrrpSettings
 from lvs_dr.core.indexing import IMPLICIT_GROUP
 from lvs_dr.core.node_status import InterfaceReport
-from lvs_dr.core.objects import Key, VrrpSettings
+from lvs_dr.core.objects import Key
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.status import DirectorGroupStatus
 from lvs_dr.core.summary import director_group_status, events

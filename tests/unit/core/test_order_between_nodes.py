@@ -10,16 +10,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from lvs_dr.core.decisions import Member
+from lvs_dr.core.director_group import VrrpSettings
 from lvs_dr.core.forwarding import carries, exclude, tunnel_end
 from lvs_dr.core.indexing import IMPLICIT_GROUP, Kind
 from lvs_dr.core.node import BackendTunnel
-from lvs_dr.core.objects import (
-    Key,
-    Override,
-    Port,
-    VirtualService,
-    VrrpSettings,
-)
+from lvs_dr.core.objects import Key, Override, Port, VirtualService
 from lvs_dr.core.resolve import entered
 from lvs_dr.core.table import TableDestination
 from lvs_dr.core.virtual_routers import Place

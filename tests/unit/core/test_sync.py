@@ -9,13 +9,14 @@ from msgspec.structs import replace
 
 from lvs_dr.core.conditions import ConditionStatus, Finding
 from lvs_dr.core.desired import desired
+from lvs_dr.core.director_group import IpvsSettings, SyncMode, SyncSettings, VrrpSettings
 from lvs_dr.core.group_status import director_group_status
 from lvs_dr.core.indexing import Kind
 from lvs_dr.core.kernel import DaemonConfig, DaemonKey, DaemonOp, DestinationOp, KernelState, Verb
 from lvs_dr.core.ledger import DaemonRecord, Ledger
 from lvs_dr.core.node import DirectorRole, DirectorSettings, IpvsSysctl, LVSNodeSpec
 from lvs_dr.core.node_status import IpvsReport, LVSNodeStatus, Problem
-from lvs_dr.core.objects import IpvsSettings, Key, OnFailure, Protocol, SyncMode, SyncSettings, VrrpSettings
+from lvs_dr.core.objects import Key, OnFailure, Protocol
 from lvs_dr.core.plan import plan
 from lvs_dr.core.reasons import Reason
 from lvs_dr.core.settings import KUBE_PROXY, TCP, Link, Settings, settings, sysctl_key

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from lvs_dr.core.director_group import VrrpSettings
 from lvs_dr.core.indexing import IMPLICIT_GROUP, Kind
 from lvs_dr.core.node import DirectorRole
-from lvs_dr.core.objects import Invalid, Key, Node, Port, VrrpSettings
+from lvs_dr.core.objects import Invalid, Key, Node, Port
 from lvs_dr.core.virtual_routers import priority
 from tests.unit.core.clusters import D1, D2, S1, agent, converge, nodes, serving
 from tests.unit.core.worlds import VIP, Objects, group, node, real_server, service

@@ -8,14 +8,13 @@ from msgspec.structs import replace
 from lvs_dr.core.checks import TableHealthCheck, TcpCheck
 from lvs_dr.core.compile import compile_node, compile_table
 from lvs_dr.core.decisions import Action, Dirty, TableDecision
+from lvs_dr.core.director_group import DirectorGroup, InterfaceChoice
 from lvs_dr.core.dirty import affected, silence_changed
 from lvs_dr.core.index import Index
 from lvs_dr.core.indexing import Kind, reindex
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.node_status import InterfaceReport, LVSNodeStatus
 from lvs_dr.core.objects import (
-    DirectorGroup,
-    InterfaceChoice,
     Invalid,
     Key,
     Metadata,

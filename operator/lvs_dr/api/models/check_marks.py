@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from lvs_dr.api.models.rules import ApiModel, rule, validated
-from lvs_dr.core.objects import MarkRange
+from lvs_dr.core.director_group import MarkRange
 
 LAST_BELOW_FIRST = "last must not be smaller than first: the range holds one mark for each real server of the group"
 TOO_MANY_MARKS = "the range holds at most 65536 marks: lower last"

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from lvs_dr.api.models.rules import NOT_AN_ADDRESS, NOT_CANONICAL, ApiModel, parse_address, rule, validated
-from lvs_dr.core.objects import SyncMode
+from lvs_dr.core.director_group import SyncMode
 
 NOT_MULTICAST = "must be a multicast address, such as 224.0.0.81 or ff02::81"
 BAD_SYNC_INTERFACE = "must be the name of a network interface of at most 15 characters, such as eth1, and not lo"
