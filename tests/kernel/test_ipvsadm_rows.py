@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lvs_dr.api import translate
+from lvs_dr.api.compiled import spec_body
 from lvs_dr.core.objects import Invalid, Key, RealServer, VirtualService
 from lvs_lab import Lab
 from tests.kernel.ipvsadm_nonsense import NONSENSE
@@ -65,7 +66,7 @@ def compiled() -> dict[str, Any]:
         key = Key("rows", f"row-{number}")
         decision = objects.decisions[key]
         assert decision.accepted.ok, f"{row.options}: {decision.accepted}"
-        tables[f"rows/{key.name}"] = translate.spec_body(objects.world.tables[key].spec)
+        tables[f"rows/{key.name}"] = spec_body(objects.world.tables[key].spec)
     return tables
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from lvs_dr.api import kinds, translate
+from lvs_dr.api import compiled, kinds, translate
 from lvs_dr.core.objects import Key
 
 Ref = Key
@@ -52,8 +52,8 @@ def _ours(kind: kinds.Kind, parse: Callable[[Mapping[str, Any]], Any]) -> Watche
 VIRTUAL_SERVICE = _ours(kinds.VIRTUAL_SERVICE, translate.virtual_service)
 REAL_SERVER = _ours(kinds.REAL_SERVER, translate.real_server)
 DIRECTOR_GROUP = _ours(kinds.DIRECTOR_GROUP, translate.director_group)
-DIRECTOR_TABLE = _ours(kinds.DIRECTOR_TABLE, translate.table_record)
-LVS_NODE = _ours(kinds.LVS_NODE, translate.node_record)
+DIRECTOR_TABLE = _ours(kinds.DIRECTOR_TABLE, compiled.table_record)
+LVS_NODE = _ours(kinds.LVS_NODE, compiled.node_record)
 NODE = Watched("Node", "", "v1", "nodes", namespaced=False, parse=translate.node)
 NAMESPACE = Watched("Namespace", "", "v1", "namespaces", namespaced=False, parse=translate.namespace)
 

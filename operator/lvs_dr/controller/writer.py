@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from lvs_dr.api import translate
+from lvs_dr.api import compiled
 from lvs_dr.api.kinds import DRAIN_FINALIZER
 from lvs_dr.controller import watched
 from lvs_dr.controller.apiclient import Api, Body
@@ -142,7 +142,7 @@ class Writer:
                 "controller": True,
             }
         ]
-        body["spec"] = translate.spec_body(spec)
+        body["spec"] = compiled.spec_body(spec)
         answer = await self._send(self._api.apply, kind.path(key), body)
         self._metrics.count("lvs_controller_writes_total", kind=kind.kind, verb="apply")
         log.debug("wrote %s %s", kind.kind, key)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from lvs_dr.api import kinds, translate
+from lvs_dr.api import compiled, kinds
 from lvs_dr.core.node_status import LVSNodeStatus
 from lvs_dr.core.objects import OnFailure, Protocol
 from lvs_dr.core.status import (
@@ -91,7 +91,7 @@ def test_columns_of_groups_and_compiled_objects(objects: Objects) -> None:
         ["crds-group", "d-1,d-2", "90m", "5", "True", "True", "True", '["d-1","d-2"]', "about Elected"],
     ]
     table = DirectorTableSpec("edge", 4, "192.0.2.1", (TablePort(80, Protocol.TCP),), "rr", OnFailure.REMOVE, ())
-    objects.apply(kinds.DIRECTOR_TABLE, "columns", spec=translate.spec_body(table))
+    objects.apply(kinds.DIRECTOR_TABLE, "columns", spec=compiled.spec_body(table))
     assert rows(objects, "dtab", "columns") == [
         ["NAME", "VIP", "GROUP", "SCHEDULER", "SERVICE GENERATION"],
         ["columns", "192.0.2.1", "edge", "rr", "4"],

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from lvs_dr.api import kinds, translate
+from lvs_dr.api import compiled, kinds
 from lvs_dr.core.node import DirectorRole, LVSNodeSpec, PeerDirector, VirtualRouter, Vrrp
 from lvs_dr.core.node_status import LVSNodeStatus, TableException, TableReport
 from lvs_dr.core.objects import OnFailure, Protocol
@@ -145,8 +145,8 @@ def test_largest_table_is_accepted_and_reads_back_equal(objects: Objects) -> Non
         paused=True,
         requires=("feature",),
     )
-    stored = objects.apply(kinds.DIRECTOR_TABLE, "largest", spec=translate.spec_body(spec))
-    record = translate.table_record(stored)
+    stored = objects.apply(kinds.DIRECTOR_TABLE, "largest", spec=compiled.spec_body(spec))
+    record = compiled.table_record(stored)
     assert record is not None
     assert record.spec == spec
 
@@ -176,9 +176,9 @@ def test_node_of_1000_tables_is_accepted_and_reads_back_equal(objects: Objects) 
         loopback_addresses=addresses,
         tables=tuple(TableReport(name, 3, 5, 9, exceptions) for name in names),
     )
-    objects.apply(kinds.LVS_NODE, "crds-node", spec=translate.spec_body(spec))
+    objects.apply(kinds.LVS_NODE, "crds-node", spec=compiled.spec_body(spec))
     stored = objects.apply(kinds.LVS_NODE, "crds-node", status=msgspec.to_builtins(status))
-    record = translate.node_record(stored)
+    record = compiled.node_record(stored)
     assert record is not None
     assert (record.spec, record.status) == (spec, status)
 
@@ -187,8 +187,8 @@ def test_a_node_can_become_empty_and_undecided(objects: Objects) -> None:
     """Taking everything back from an LVSNode is not refused, and what remains tears nothing down."""
     full = LVSNodeSpec(decided=True, backend_addresses=("192.0.2.1",))
     for spec in (full, LVSNodeSpec(decided=True), LVSNodeSpec(), full):
-        stored = objects.apply(kinds.LVS_NODE, "crds-node", spec=translate.spec_body(spec))
-        record = translate.node_record(stored)
+        stored = objects.apply(kinds.LVS_NODE, "crds-node", spec=compiled.spec_body(spec))
+        record = compiled.node_record(stored)
         assert record is not None
         assert record.spec == spec
 
@@ -197,7 +197,7 @@ def test_tables_are_selectable_by_group(objects: Objects) -> None:
     """An agent lists and watches the tables of its own group alone."""
     for name, group in (("of-one", "crds-one"), ("of-two", "crds-two")):
         spec = DirectorTableSpec(group, 1, "192.0.2.1", (TablePort(80, Protocol.TCP),), "rr", OnFailure.REMOVE, ())
-        objects.apply(kinds.DIRECTOR_TABLE, name, spec=translate.spec_body(spec))
+        objects.apply(kinds.DIRECTOR_TABLE, name, spec=compiled.spec_body(spec))
     status, listed = objects.server.api(
         "GET", f"/apis/{kinds.API_VERSION}/directortables?fieldSelector=spec.directorGroup%3Dcrds-two"
     )

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvs_dr.api import kinds, translate
+from lvs_dr.api import compiled, kinds, translate
 from lvs_dr.core.checks import (
     DnsCheck,
     DnsProtocol,
@@ -403,13 +403,13 @@ OWNERS = [{"kind": "Other", "uid": "o-1"}, {"kind": "VirtualService", "uid": "o-
 
 def test_compiled_objects_read_back_as_they_were_written() -> None:
     """What the controller wrote is what it decides on after a restart."""
-    table = translate.table_record(body(translate.spec_body(TABLE), ownerReferences=OWNERS))
+    table = compiled.table_record(body(compiled.spec_body(TABLE), ownerReferences=OWNERS))
     assert table is not None
     assert (table.key, table.generation, table.owner_uid, table.spec) == (Key("shop", "web"), 4, "o-2", TABLE)
     spec = LVSNodeSpec(decided=True, director=DirectorRole(group="edge"), backend_addresses=("192.0.2.10",))
     status = LVSNodeStatus(agent_version="1", loopback_addresses=("192.0.2.10",))
-    raw = body(translate.spec_body(spec), ownerReferences=OWNERS) | {"status": msgspec.to_builtins(status)}
-    node = translate.node_record(raw)
+    raw = body(compiled.spec_body(spec), ownerReferences=OWNERS) | {"status": msgspec.to_builtins(status)}
+    node = compiled.node_record(raw)
     assert node is not None
     assert (node.name, node.owner_uid, node.spec, node.status) == ("web", "o-3", spec, status)
 
@@ -417,7 +417,7 @@ def test_compiled_objects_read_back_as_they_were_written() -> None:
 def test_fields_of_a_newer_version_are_ignored() -> None:
     """An older controller beside newer objects goes on with what it knows."""
     assert service(someLaterField="192.0.2.99") == service()
-    record = translate.table_record(body(translate.spec_body(TABLE) | {"someLaterField": "192.0.2.9"}))
+    record = compiled.table_record(body(compiled.spec_body(TABLE) | {"someLaterField": "192.0.2.9"}))
     assert record is not None
     assert (record.spec, record.owner_uid) == (TABLE, "")
 
@@ -425,9 +425,9 @@ def test_fields_of_a_newer_version_are_ignored() -> None:
 def test_undecodable_compiled_objects_count_as_absent(caplog: pytest.LogCaptureFixture) -> None:
     """Someone edited a compiled object: the controller says so and writes it anew; it does not stop."""
     with caplog.at_level(logging.WARNING):
-        assert translate.table_record(body({"address": 7})) is None
-        assert translate.table_record(body(None)) is None
-        assert translate.node_record(body({"decided": "perhaps"})) is None
+        assert compiled.table_record(body({"address": 7})) is None
+        assert compiled.table_record(body(None)) is None
+        assert compiled.node_record(body({"decided": "perhaps"})) is None
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         "DirectorTable shop/web cannot be decoded and counts as absent",
         "DirectorTable shop/web cannot be decoded and counts as absent",
@@ -438,15 +438,15 @@ def test_undecodable_compiled_objects_count_as_absent(caplog: pytest.LogCaptureF
 @pytest.mark.parametrize("status", [None, {}, {"tables": "many"}])
 def test_a_status_that_says_nothing_counts_as_not_reported(status: Any) -> None:
     """A report that cannot be read takes nothing away: the node is as one that has not reported yet."""
-    node = translate.node_record(body({"decided": True}) | {"status": status})
+    node = compiled.node_record(body({"decided": True}) | {"status": status})
     assert node is not None
     assert (node.spec, node.status) == (LVSNodeSpec(decided=True), None)
 
 
 def test_an_empty_node_spec_always_states_decided() -> None:
     """Server-side apply of {} over a full spec is refused; and an absent spec is undecided: nothing is torn down."""
-    assert translate.spec_body(LVSNodeSpec()) == {"decided": False}
-    node = translate.node_record(body(None))
+    assert compiled.spec_body(LVSNodeSpec()) == {"decided": False}
+    node = compiled.node_record(body(None))
     assert node is not None
     assert node.spec == LVSNodeSpec()
 
@@ -469,8 +469,8 @@ def test_no_spec_makes_parsing_fail(spec: Any) -> None:
         assert isinstance(parsed, Invalid | VirtualService | RealServer | DirectorGroup), kind
         if isinstance(parsed, Invalid):
             assert parsed.message
-    translate.table_record(body(spec))
-    translate.node_record(body(spec))
+    compiled.table_record(body(spec))
+    compiled.node_record(body(spec))
 
 
 @given(address=st.ip_addresses(), ports=st.sets(st.integers(1, 65535), min_size=1, max_size=32), order=st.randoms())
