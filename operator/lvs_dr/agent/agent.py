@@ -21,8 +21,10 @@ from lvs_dr.agent.groupwatch import GroupWatch
 from lvs_dr.agent.health.checkers import SCRIPTS, Checkers
 from lvs_dr.agent.health.marks import Marks
 from lvs_dr.agent.health.prober import Check, Prober
-from lvs_dr.agent.inforce import Force, InForce
+from lvs_dr.agent.inforce import InForce
 from lvs_dr.agent.lastgood import LastGoodFile
+from lvs_dr.agent.lastgood_keeper import NAME as LAST_GOOD
+from lvs_dr.agent.lastgood_keeper import LastGoodKeeper
 from lvs_dr.agent.lease import LeaseKeeper
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.load.asking import Asker
@@ -30,7 +32,7 @@ from lvs_dr.agent.load.reader import Ask, LoadReader
 from lvs_dr.agent.load.server import PORT
 from lvs_dr.agent.load.weighing import Weighing
 from lvs_dr.agent.loop import POLL_SECONDS, RESYNC_SECONDS, Loop
-from lvs_dr.agent.metrics import METRICS
+from lvs_dr.agent.metrics import METRICS, watch_parts
 from lvs_dr.agent.onepass import NodePass
 from lvs_dr.agent.peers import PeerMacs, Resolver
 from lvs_dr.agent.redirects import Redirecting, Redirects
@@ -48,7 +50,6 @@ from lvs_dr.vrrp.messages import Speaker
 log = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
-STORE_SECONDS = 1.0  # between two writes of the last good state
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Agent:
         self.source = DesiredState(settings.node, wake=self.wake)
         self._tables = GroupWatch(client, self.source, idle=settings.watch_idle)
         self.in_force = InForce(settings.node)
+        self._last_good = LastGoodKeeper(last_good, self.in_force, self.source, troubles=self.troubles)
         self.secrets = Secrets(client, settings.namespace, changed=self.wake)
         self._checkers = Checkers(settings.check_scripts, self.secrets.read)
         self.marks = Marks(door.mark_use, changed=self._marks_changed)
@@ -161,10 +163,18 @@ class Agent:
             field_selector=f"metadata.name={settings.node}",
             idle=settings.watch_idle,
         )
-        self._store = asyncio.Event()
         self._status: LVSNodeStatus | None = None
         self._table_reports = TableReports()
-        self._declare()
+        watch_parts(
+            self.metrics,
+            loop=self.loop,
+            prober=self.prober,
+            loads=self.loads,
+            redirects=self.redirects,
+            assigner=self.assigner,
+            repairs=self.repairs,
+            restarts=lambda: self._node_watch.restarts + self._tables.restarts,
+        )
 
     def alive(self) -> bool:
         """Whether passes make progress."""
@@ -215,7 +225,7 @@ class Agent:
             "lease": self.lease.run,
             "watch of the LVSNode": self._node_watch.run,
             "watch of the DirectorTables": self._tables.run,
-            "last good state": self._keep_last_good,
+            LAST_GOOD: self._last_good.run,
             "Secrets": self.secrets.run,
             "redirector": self.redirects.run,
             **self._more,
@@ -232,7 +242,7 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._checkers.close()
-            self._save_last_good()
+            self._last_good.save()
 
     async def _kept_running(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
         """Run a part for ever; what it raises is logged, reported, and the part started again."""
@@ -251,7 +261,7 @@ class Agent:
         seen = await self.node_pass.once(deep=deep)
         self.metrics.count("lvs_agent_operations_total", seen.done.carried_out)
         self.metrics.count("lvs_agent_operations_failed_total", len(seen.done.failures))
-        self._store.set()
+        self._last_good.look()
         role = seen.force.spec.director if seen.force is not None else None
         self.secrets.want(role.secrets if role is not None else ())
         redirects = Redirecting(self.redirects.troubles(), self.redirects.in_flight())
@@ -290,51 +300,6 @@ class Agent:
         self.metrics.count("lvs_agent_checks_total")
         if not success:
             self.metrics.count("lvs_agent_checks_failed_total")
-
-    # The last good state.
-
-    async def _keep_last_good(self) -> None:
-        """Write it soon after a change, in a thread: disks are slow."""
-        written: Force | None = None
-        while True:
-            await self._store.wait()
-            self._store.clear()
-            force = self.in_force.force
-            if force is not written and await asyncio.to_thread(self._save_last_good):
-                written = force
-            await asyncio.sleep(STORE_SECONDS)
-
-    def _save_last_good(self) -> bool:
-        """Write it if there is something new; returns whether the file is up to date."""
-        state = self.in_force.last_good()
-        if state is None or not self.source.decided:
-            return False
-        try:
-            self._stored.save(state)
-        except OSError as error:
-            if "last good state" not in self.troubles:
-                log.warning("cannot write %s: %s", self._stored.path, error)
-            self.troubles["last good state"] = f"cannot write {self._stored.path}: {error}"
-            return False
-        self.troubles.pop("last good state", None)
-        return True
-
-    def _declare(self) -> None:
-        gauge = self.metrics.gauge
-        gauge("lvs_agent_passes", lambda: self.loop.passes)
-        gauge("lvs_agent_pass_seconds", lambda: self.loop.seconds)
-        gauge("lvs_agent_repairs", self.repairs)
-        gauge("lvs_agent_checks_late_total", lambda: self.prober.late)
-        gauge("lvs_agent_checks_broken_total", lambda: self.prober.broken)
-        gauge("lvs_agent_loads_asked_total", lambda: self.loads.asked)
-        gauge("lvs_agent_loads_unknown_total", lambda: self.loads.unanswered)
-        gauge("lvs_agent_redirector_connected", lambda: self.redirects.connected)
-        gauge("lvs_agent_redirect_listeners", lambda: self.redirects.count)
-        gauge("lvs_agent_held_addresses", lambda: len(self.assigner.state.held))
-        gauge("lvs_agent_watch_restarts", self._restarts)
-
-    def _restarts(self) -> float:
-        return self._node_watch.restarts + self._tables.restarts
 
 
 def with_trouble(before: LVSNodeStatus, text: str) -> LVSNodeStatus:

@@ -1,9 +1,14 @@
 """The agent's metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
+from lvs_dr.agent.assigner import Assigner
+from lvs_dr.agent.health.prober import Prober
+from lvs_dr.agent.load.reader import LoadReader
+from lvs_dr.agent.loop import Loop
+from lvs_dr.agent.redirects import Redirects
 from lvs_dr.agent.speaker_client import SpeakerClient
 from lvs_dr.process.metrics import Kind, Metrics
 from lvs_dr.vrrp.instance import Count, State
@@ -40,6 +45,32 @@ METRICS: Final[Mapping[str, Kind]] = {
     "lvs_agent_vrrp_announcements": ("gauge", "Announcements of VIPs."),
     "lvs_agent_vrrp_duplicates": ("gauge", "VIPs held here that another machine answers for."),
 }
+
+
+def watch_parts(
+    metrics: Metrics,
+    *,
+    loop: Loop,
+    prober: Prober,
+    loads: LoadReader,
+    redirects: Redirects,
+    assigner: Assigner,
+    repairs: Callable[[], float],
+    restarts: Callable[[], float],
+) -> None:
+    """Have the metrics tell what the agent's parts count themselves."""
+    gauge = metrics.gauge
+    gauge("lvs_agent_passes", lambda: loop.passes)
+    gauge("lvs_agent_pass_seconds", lambda: loop.seconds)
+    gauge("lvs_agent_repairs", repairs)
+    gauge("lvs_agent_checks_late_total", lambda: prober.late)
+    gauge("lvs_agent_checks_broken_total", lambda: prober.broken)
+    gauge("lvs_agent_loads_asked_total", lambda: loads.asked)
+    gauge("lvs_agent_loads_unknown_total", lambda: loads.unanswered)
+    gauge("lvs_agent_redirector_connected", lambda: redirects.connected)
+    gauge("lvs_agent_redirect_listeners", lambda: redirects.count)
+    gauge("lvs_agent_held_addresses", lambda: len(assigner.state.held))
+    gauge("lvs_agent_watch_restarts", restarts)
 
 
 def watch_speaker(metrics: Metrics, speaker: SpeakerClient) -> None:
