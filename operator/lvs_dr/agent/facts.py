@@ -10,10 +10,10 @@ from lvs_dr.agent.health.outcomes import Outcome
 from lvs_dr.agent.lastgood import TableVersion
 from lvs_dr.agent.load.weighing import TableWeights
 from lvs_dr.agent.watch import Unreadable
-from lvs_dr.core.desired import Refusal
 from lvs_dr.core.health import CheckKey, Health, HealthView, check_key
 from lvs_dr.core.ipvs_table import check_ports, served, services_of
 from lvs_dr.core.kernel import DestinationOp, Failure, ServiceKey, ServiceOp
+from lvs_dr.core.merged_tables import Refusal
 from lvs_dr.core.node import MAXIMUM_TABLES, BackendTunnel
 from lvs_dr.core.node_status import (
     MAXIMUM_EXCEPTIONS,

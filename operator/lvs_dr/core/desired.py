@@ -3,20 +3,14 @@
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec import Struct
 
 from lvs_dr.core.arp_settings import ARP_RULES, SysctlRule, silent
-from lvs_dr.core.destinations import NO_DESTINATIONS, Destinations, DestinationSet, Place
+from lvs_dr.core.destinations import NO_DESTINATIONS, Destinations, DestinationSet
 from lvs_dr.core.health import CheckKey, HealthView, check_key
-from lvs_dr.core.ipvs_table import (
-    AF_INET,
-    AF_INET6,
-    Served,
-    family,
-    served,
-)
+from lvs_dr.core.ipvs_table import AF_INET, AF_INET6, family, served
 from lvs_dr.core.kernel import (
     AddressConfig,
     AddressKey,
@@ -27,32 +21,24 @@ from lvs_dr.core.kernel import (
     ServiceKey,
     SysctlKey,
 )
-from lvs_dr.core.ledger import Ledger, ServiceNote, usual_note
+from lvs_dr.core.ledger import Ledger, ServiceNote
 from lvs_dr.core.loop_guard import Guard, guard
+from lvs_dr.core.merged_tables import MergedTables, Refusal, reserved_text
 from lvs_dr.core.node import LVSNodeSpec
 from lvs_dr.core.node_status import InterfaceReport
-from lvs_dr.core.probes import NO_PROBES, Probe, Probes, probe_rules, probe_service
+from lvs_dr.core.probes import NO_PROBES, Probes, probe_rules
 from lvs_dr.core.reasons import Reason
-from lvs_dr.core.redirected import Redirected, redirected
+from lvs_dr.core.redirected import Redirected
 from lvs_dr.core.settings import Link, Settings, settings
 from lvs_dr.core.sync import with_sync
 from lvs_dr.core.table import DirectorTableSpec
-from lvs_dr.core.table_entries import EntriesMemory, TableEntries, table_entries
+from lvs_dr.core.table_entries import EntriesMemory
 from lvs_dr.core.tunnels import Ends, ends
 from lvs_dr.core.weight_factors import NO_FACTORS, FactorView
 
 LOOPBACK: Final = "lo"
 SCOPE_HOST: Final = 254
 SCOPE_GLOBAL: Final = 0
-
-
-class Refusal(NamedTuple):
-    """Something the objects ask for that the agent does not do, and why."""
-
-    reason: Reason
-    message: str
-    address: str
-    table: str = ""  # "" = it is about the node's lo
 
 
 class Desired(Struct, frozen=True):
@@ -118,15 +104,15 @@ def desired(
     `factors`: of tables whose weights change by themselves. `strict`: rp_filter is 1 for all interfaces.
     """
     if not spec.decided or spec.paused:
-        watching = _Tables(memory or EntriesMemory(), tables, health, factors)
+        watching = MergedTables(memory or EntriesMemory(), tables, health, factors)
         for name, table in sorted(tables.items()):
             watching.probe(name, table)
         return Desired(writable=False, held=held, probes=watching.probes)
     ours = _known_addresses(ledger)
     refused = [address for address in spec.backend_addresses if address in reserved and address not in ours]
     backend = [address for address in spec.backend_addresses if address not in refused]
-    refusals = [Refusal(Reason.RESERVED_ADDRESS, _reserved_text(one, reserved[one]), one) for one in refused]
-    builder = _Tables(memory or EntriesMemory(), tables, health, factors)
+    refusals = [Refusal(Reason.RESERVED_ADDRESS, reserved_text(one, reserved[one]), one) for one in refused]
+    builder = MergedTables(memory or EntriesMemory(), tables, health, factors)
     # A node that is a real server of a VIP balances it only while it holds it: two such nodes would send a
     # packet back and forth until its TTL ends.
     guarded = frozenset(spec.backend_addresses) - held
@@ -217,113 +203,6 @@ def reserved_addresses(interfaces: Iterable[InterfaceReport], next_hops: Iterabl
     return result
 
 
-class _Tables:
-    """Collects the IPVS entries of tables."""
-
-    def __init__(
-        self,
-        memory: EntriesMemory,
-        tables: Mapping[str, DirectorTableSpec],
-        health: HealthView,
-        factors: FactorView,
-    ) -> None:
-        memory.follow(tables, health, factors)
-        self._factors = factors
-        self._memory = memory
-        self._health = health
-        self._owner: dict[ServiceKey, str] = {}
-        self.services: dict[ServiceKey, ServiceConfig] = {}
-        self.destinations: dict[ServiceKey, Mapping[Place, DestinationConfig]] = {}
-        self.notes: dict[ServiceKey, ServiceNote] = {}
-        self.uncertain: dict[ServiceKey, frozenset[Place]] = {}
-        self.awaited: dict[ServiceKey, frozenset[Place]] = {}
-        self.failed: dict[ServiceKey, frozenset[Place]] = {}
-        self.panic: set[ServiceKey] = set()
-        self.redirects: list[Redirected] = []
-        self.kept_redirects: set[str] = set()
-        self.sorry: set[ServiceKey] = set()
-        self.probes: dict[ServiceKey, Probe] = {}
-        self.left_alone: set[str] = set()
-        self.mixed = ""  # a table with real servers of the other address family
-
-    def follow(
-        self, name: str, table: DirectorTableSpec, reserved: Mapping[str, str], guarded: frozenset[str]
-    ) -> list[Refusal]:
-        """Take one table, unless it is paused or its VIP cannot be one here, or not now."""
-        if table.paused and table.redirect is not None:
-            self.kept_redirects.add(name)
-        elif table.paused:
-            self.probe(name, table)
-            self.left_alone.add(table.address)
-        elif table.address in reserved:
-            text = _reserved_text(table.address, reserved[table.address])
-            return [Refusal(Reason.RESERVED_ADDRESS, text, table.address, name)]
-        elif table.redirect is not None:
-            services, entries, refusals = self._claim(name, table)
-            self.redirects.extend(redirected(name, table, services, entries))
-            self.panic |= entries.panic
-            self.sorry |= entries.sorry
-            return refusals
-        else:
-            self.probe(name, table)
-            if table.address not in guarded:
-                return self.add(name, table)
-        return []
-
-    def probe(self, name: str, table: DirectorTableSpec) -> None:
-        """Take the services of checks; a mark leads where the first table that has it says."""
-        for key, one in self._memory.of(name, table)[1].probes.items():
-            self.probes.setdefault(key, one)
-
-    def add_probes(self) -> None:
-        """Add them to the others; a firewall mark of a VirtualService comes first."""
-        for key in [key for key in self.probes if key in self.services]:
-            del self.probes[key]
-        for key, (place, config) in self.probes.items():
-            self.services[key] = probe_service(key)
-            self.destinations[key] = {place: config}
-            self.notes[key] = usual_note(key)
-
-    def add(self, name: str, table: DirectorTableSpec) -> list[Refusal]:
-        """Add one table; a port or mark that another table has already is left to that one."""
-        _, entries, refusals = self._claim(name, table)
-        self.services.update(entries.services)
-        self.destinations.update(entries.destinations)
-        self.notes.update(entries.notes)
-        self.uncertain.update(entries.uncertain)
-        self.awaited.update(entries.awaited)
-        self.failed.update(entries.failed)
-        self.panic |= entries.panic
-        self.sorry |= entries.sorry
-        if entries.mixed:
-            self.mixed = self.mixed or name
-        return refusals
-
-    def _claim(self, name: str, table: DirectorTableSpec) -> tuple[tuple[Served, ...], TableEntries, list[Refusal]]:
-        """Return the services of a table that no other has, and what it asks for in them."""
-        services, entries = self._memory.of(name, table)
-        refusals: list[Refusal] = []
-        claimed = dict.fromkeys(entries.services, name)
-        if len(services) != len(claimed) or not self._owner.keys().isdisjoint(claimed):
-            free: list[Served] = []
-            claimed = {}
-            for one in services:
-                key = one.service
-                owner = claimed.get(key) or self._owner.get(key)
-                if owner is None:
-                    claimed[key] = name
-                    free.append(one)
-                    continue
-                reason = Reason.MARK_CLAIMED if key.mark else Reason.PORT_CLAIMED
-                message = f"{table.address} {one.text} belongs to {owner}"
-                refusals.append(Refusal(reason, message, table.address, name))
-            factors = self._factors.get(name)
-            entries = table_entries(table, free, self._health, entries.panic, factors, sorry=entries.sorry)
-            services = tuple(free)
-        self._owner.update(claimed)
-        return services, entries, refusals
-
-
 def _arp_rules(backend: Iterable[str]) -> dict[SysctlKey, SysctlRule]:
     if any(family(address) == AF_INET for address in backend):
         return {rule.key: rule for rule in ARP_RULES}
@@ -336,7 +215,3 @@ def _known_addresses(ledger: Ledger) -> frozenset[str]:
     services = (*ledger.services, *(key for key, _ in ledger.adopted_services))
     noted = {note.address for _, note in ledger.notes}
     return frozenset({key.address for key in keys} | {key.address for key in services} | noted)
-
-
-def _reserved_text(address: str, what: str) -> str:
-    return f"{address} is {what}; it cannot be a VIP here"

@@ -10,10 +10,10 @@ from lvs_dr.agent.interface import director_interface, missing_interface, own_ad
 from lvs_dr.agent.kernel.protocol import Interface
 from lvs_dr.agent.lastgood import TableVersion
 from lvs_dr.agent.programmed import Programmed
-from lvs_dr.core.desired import Refusal
 from lvs_dr.core.health import CheckKey, Health
 from lvs_dr.core.ipvs_table import served, services_of
 from lvs_dr.core.kernel import Failure, ServiceConfig, ServiceOp, Verb
+from lvs_dr.core.merged_tables import Refusal
 from lvs_dr.core.node import DirectorRole
 from lvs_dr.core.node_status import MAXIMUM_EXCEPTIONS, InterfaceReport, LVSNodeStatus
 from lvs_dr.core.objects import OnFailure, Protocol
