@@ -1,7 +1,6 @@
 """One pass: what is wanted, what is there, what to do, done, told."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,11 +9,10 @@ from msgspec import structs
 
 from lvs_dr.agent.arp_watch import ArpWatch
 from lvs_dr.agent.assigner import Assigner
-from lvs_dr.agent.decider import Decider, Situation, without_removals
+from lvs_dr.agent.decider import Decider, Situation
 from lvs_dr.agent.desired import DesiredState, Wanted
 from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.drains import DrainCounts
-from lvs_dr.agent.drift import Drift
 from lvs_dr.agent.health.checklist import CheckList
 from lvs_dr.agent.health.marks import Done as MarksDone
 from lvs_dr.agent.health.marks import Marks
@@ -22,7 +20,6 @@ from lvs_dr.agent.health.prober import Prober
 from lvs_dr.agent.inforce import Force, InForce
 from lvs_dr.agent.interface import director_interface, sync_link
 from lvs_dr.agent.ipvs_report import ConnectionCount
-from lvs_dr.agent.kernel.errors import KernelError
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.load.weighing import Weighing
 from lvs_dr.agent.peers import PeerMacs
@@ -33,31 +30,19 @@ from lvs_dr.agent.seen import Done, Seen, Surroundings
 from lvs_dr.agent.sockets import SocketCounts
 from lvs_dr.agent.speaker_orders import SpeakerOrders
 from lvs_dr.agent.succession import Succession
-from lvs_dr.agent.words import command
-from lvs_dr.core.arp_settings import arp_repairs, silent
-from lvs_dr.core.desired import LOOPBACK, Desired
+from lvs_dr.agent.suspicion_watch import SuspicionWatch
+from lvs_dr.agent.writer import KernelWriter
+from lvs_dr.core.arp_settings import arp_repairs
+from lvs_dr.core.desired import Desired
 from lvs_dr.core.ipvs_table import services_of
-from lvs_dr.core.kernel import (
-    DestinationOp,
-    Failure,
-    KernelState,
-    ServiceKey,
-    ServiceOp,
-    SysctlOp,
-    Verb,
-)
-from lvs_dr.core.node import LVSNodeSpec
+from lvs_dr.core.kernel import DestinationOp, KernelState, ServiceKey, ServiceOp, Verb
+from lvs_dr.core.node import DirectorRole, LVSNodeSpec
 from lvs_dr.core.node_status import InterfaceReport
 from lvs_dr.core.plan import Plan
 from lvs_dr.core.probes import EVERYWHERE, STRICT
 from lvs_dr.core.settings import other_owner
-from lvs_dr.core.suspicions import OwnInterface, Suspicion, suspicions
 from lvs_dr.core.table import DirectorTableSpec
 from lvs_dr.core.unread import concerned
-
-log = logging.getLogger(__name__)
-
-LOGGED = 10  # refusals of one pass that are logged one by one
 
 
 class NodePass:
@@ -91,12 +76,14 @@ class NodePass:
         self._prober = prober
         self.weighing = weighing
         self._clock = clock
-        self.drift = Drift()
         self.connections = ConnectionCount()
         self.drains = DrainCounts()
         self.sockets = SocketCounts()
         self.programmed = Programmed()
         self._reader = KernelReader(door, ledger, assigner)
+        self._writer = KernelWriter(door, ledger, assigner, clock=clock)
+        self.drift = self._writer.drift
+        self._suspicions = SuspicionWatch(door)
         self._orders = SpeakerOrders(assigner, ledger)
         self._succession = Succession()
         self._decider = Decider()
@@ -104,10 +91,7 @@ class NodePass:
         self._checks = CheckList()
         self._checked: Mapping[str, DirectorTableSpec] | None = None
         self._served: Mapping[str, DirectorTableSpec] = {}  # tables of the pass before
-        self._suspicions: tuple[Suspicion, ...] = ()
-        self._blind = ""  # why these cannot be looked for
         self._sysctls: Desired = Desired(writable=False)
-        self._failing: set[str] = set()
         self._draining = False
 
     @property
@@ -147,7 +131,8 @@ class NodePass:
             goal, made, missing = await asyncio.to_thread(self._decide, situation, actual)
         if self._redirects is not None:
             self._redirects.follow(goal)
-        done = await self._carry_out(await asyncio.to_thread(self._admit, goal, made, heard=wanted.heard))
+        planned = await asyncio.to_thread(self._writer.admit, goal, made, heard=wanted.heard)
+        done = await self._writer.carry_out(planned)
         if self._marks is not None:
             refused = tuple(failure.op for failure in done.failures)
             told = MarksDone(done.admitted, (*refused, *done.withheld), done.made.taken, done.made.ledger)
@@ -158,17 +143,21 @@ class NodePass:
         self._served, self._sysctls = tables, goal
         await asyncio.to_thread(self._settle, force, tables, goal, done)
         if spec.director is not None:
-            view, now = self._prober.view(), self._clock()
-            unserved = self._redirects.unserved if self._redirects is not None else frozenset[str]()
-            judge = partial(self._orders.fitness.look, unserved=unserved)
-            await asyncio.to_thread(judge, spec.director, tables, view, self._assigner.state, now)
+            await self._judge(spec.director, tables)
         if self.arp_watch is not None:
             self.arp_watch.follow(spec, tables, self._interface, around.own)
-        suspicious = await self._suspicious(spec, around, actual, deep=deep)
+        suspicious = await self._suspicions.look(spec, around, actual, deep=deep)
         seen = Seen(wanted, force, around, self._interface, actual, goal, done, situation.health, suspicious)
         redirected = self._redirects.addresses if self._redirects is not None else frozenset[str]()
         self._orders.give(spec, seen, tables, redirected=redirected, again=deep)
         return seen
+
+    async def _judge(self, director: DirectorRole, tables: Mapping[str, DirectorTableSpec]) -> None:
+        """Find out how fit the node is to be a director now, which the speaker is to hear."""
+        view, now = self._prober.view(), self._clock()
+        unserved = self._redirects.unserved if self._redirects is not None else frozenset[str]()
+        look = partial(self._orders.fitness.look, unserved=unserved)
+        await asyncio.to_thread(look, director, tables, view, self._assigner.state, now)
 
     async def poll(self) -> bool:
         """Tell whether a pass is needed although nothing told so. Raises KernelError.
@@ -185,31 +174,6 @@ class NodePass:
             return False
         repairs = arp_repairs(self._sysctls.sysctls, await self._door.read_sysctls(tuple(self._sysctls.sysctls)))
         return bool(self.drift.admit(repairs, self._clock())[0])
-
-    async def _suspicious(
-        self, spec: LVSNodeSpec, around: Surroundings, actual: KernelState, *, deep: bool
-    ) -> tuple[Suspicion, ...]:
-        """Return what may keep clients of the node's VIPs from an answer, looked at with the surroundings."""
-        if deep or not spec.backend_services:
-            self._suspicions = ()
-        if deep and spec.backend_services:
-            interfaces = [OwnInterface(one.name, one.addresses) for one in around.own]
-            try:
-                view = await self._door.own_view([one.name for one in interfaces])
-            except KernelError as error:  # it explains failures, and no more: what is to be served is served without
-                if str(error) != self._blind:
-                    log.warning("what keeps clients from an answer is not looked for: %s", error)
-                self._blind = str(error)
-                return ()
-            self._blind = ""
-            self._suspicions = suspicions(
-                spec.backend_services,
-                view,
-                interfaces,
-                on_lo=[key.address for key in actual.addresses if key.interface == LOOPBACK],
-                silent=silent(actual.sysctls),
-            )
-        return self._suspicions
 
     def _with_lingering(
         self, spec: LVSNodeSpec, tables: Mapping[str, DirectorTableSpec]
@@ -276,45 +240,6 @@ class NodePass:
         """Return what is wanted, what to do, and what must be read for that. In a thread: it takes a while."""
         goal, made = self._decider.decide(situation, actual, self._clock())
         return goal, made, concerned(made) & self._reader.unread
-
-    def _admit(self, goal: Desired, made: Plan, *, heard: bool) -> Done:
-        """Return what to do now, which the ledger says from now on. In a thread as well."""
-        ops, early = (made.ops, ()) if heard else without_removals(made.ops, goal)
-        admitted, withheld = self.drift.admit(ops, self._clock())
-        self._ledger.save_plan(made.ledger)
-        return Done(made, admitted, withheld + early)
-
-    async def _carry_out(self, planned: Done) -> Done:
-        """Change the kernel, count what was repaired."""
-        if not planned.admitted:
-            self._failing = set()
-            return planned
-        failures = await self._door.apply(planned.admitted)
-        done = structs.replace(planned, failures=failures)
-        repaired_settings = await asyncio.to_thread(self._look_back, done)
-        if self._assigner.state.held and repaired_settings:
-            self._assigner.announce()  # clients may have learnt a wrong MAC meanwhile
-        return done
-
-    def _look_back(self, done: Done) -> bool:
-        """Note what was done, in a thread, and tell whether a sysctl was repaired."""
-        repairs, refused = done.made.repairs, done.refused
-        self.drift.applied(done.admitted, done.failures, repairs, self._clock())
-        self._log_failures(done.failures)
-        _ = done.added, done.beyond_ipvs  # worked out here, where nobody waits
-        repaired = [op for op in done.admitted if op in repairs and op not in refused] if repairs else []
-        if repaired:
-            log.warning("repaired %d entries that were lost or changed", len(repaired))
-        return any(isinstance(op, SysctlOp) for op in repaired)
-
-    def _log_failures(self, failures: tuple[Failure, ...]) -> None:
-        """Say what the kernel refuses, once each, and not again every few seconds."""
-        texts = {f"{command(failure.op)}: {failure.message}" for failure in failures}
-        for text in sorted(texts - self._failing)[:LOGGED]:
-            log.warning("refused: %s", text)
-        if len(texts - self._failing) > LOGGED:
-            log.warning("refused: %d more", len(texts - self._failing) - LOGGED)
-        self._failing = texts
 
     def _settle(self, force: Force, tables: Mapping[str, DirectorTableSpec], goal: Desired, done: Done) -> None:
         """Note which tables are in the kernel now, and which still have something of before."""
