@@ -1,7 +1,7 @@
 """A health check as users write it to the compiled one."""
 
 from lvs_dr.api import models
-from lvs_dr.api.models import checks
+from lvs_dr.api.models import check_tls, checks, http_checks
 from lvs_dr.core.checks import (
     DnsCheck,
     ExecCheck,
@@ -47,7 +47,7 @@ def _hex(text: str | None, digits: str | None) -> str:
     return text.encode().hex() if text is not None else (digits or "").lower()
 
 
-def _http(check: checks.HttpCheck) -> HttpCheck:
+def _http(check: http_checks.HttpCheck) -> HttpCheck:
     return HttpCheck(
         port=check.port or 0,
         method=check.method,
@@ -56,11 +56,11 @@ def _http(check: checks.HttpCheck) -> HttpCheck:
         headers=tuple(HttpHeader(each.name, each.value) for each in check.headers),
         expected_statuses=tuple(sorted(set(check.expected_statuses))) or STATUSES,
         body_contains=check.body_contains or "",
-        tls=_tls(check.tls) if isinstance(check, checks.HttpsCheck) else None,
+        tls=_tls(check.tls) if isinstance(check, http_checks.HttpsCheck) else None,
     )
 
 
-def _tls(given: checks.Tls | None) -> TlsSettings:
+def _tls(given: check_tls.Tls | None) -> TlsSettings:
     if given is None:
         return TlsSettings()
     return TlsSettings(given.server_name or "", given.verify, given.ca_bundle or "", given.secret_name or "")

@@ -45,3 +45,7 @@ DnsName = Annotated[
 ServiceName = Annotated[str, Matching("[A-Za-z0-9_.-]+", BAD_SERVICE), Field(min_length=1, max_length=256)]
 ScriptName = Annotated[str, Matching("[A-Za-z0-9][A-Za-z0-9._-]*", BAD_SCRIPT), Field(min_length=1, max_length=63)]
 Argument = Annotated[str, Matching("[ -~]*", BAD_ARGUMENT), Field(min_length=0, max_length=256)]
+
+# Of the descriptions of ports.
+PORT = "Port to ask, one for all ports of the service."
+OWN_PORTS = " Default: each port of the service on its own (its targetPort where it has one)."

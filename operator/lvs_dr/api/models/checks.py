@@ -1,44 +1,24 @@
-"""The kinds of health checks: what is sent to a real server, and what counts as an answer."""
+"""The kinds of health checks but HTTP: what is sent to a real server, and what counts as an answer."""
 
 from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
 from lvs_dr.api.models.check_fields import (
-    BAD_CERTIFICATE,
-    BAD_STATUS,
-    DUPLICATE_HEADER,
-    HEAD_HAS_NO_BODY,
     ONE_ANSWER,
     ONE_PAYLOAD,
-    OWN_HEADER,
-    OWN_HEADERS,
+    OWN_PORTS,
     PAYLOAD_NEEDED,
+    PORT,
     Argument,
     DnsName,
-    HeaderName,
-    HeaderValue,
     Hex,
-    Host,
-    Path,
     ScriptName,
-    ServerName,
     ServiceName,
-    Status,
 )
-from lvs_dr.api.models.fields import ObjectName
+from lvs_dr.api.models.check_tls import Tls
 from lvs_dr.api.models.rules import ApiModel, rule, validated
-from lvs_dr.core.checks import (
-    MAXIMUM_ARGUMENTS,
-    MAXIMUM_HEADERS,
-    MAXIMUM_STATUSES,
-    DnsProtocol,
-    DnsType,
-    HttpMethod,
-)
-
-_PORT = "Port to ask, one for all ports of the service."
-_OWN_PORTS = " Default: each port of the service on its own (its targetPort where it has one)."
+from lvs_dr.core.checks import MAXIMUM_ARGUMENTS, DnsProtocol, DnsType
 
 
 class _Payload(ApiModel):
@@ -98,137 +78,6 @@ class TcpCheck(_Payload):
     ] = None
 
 
-class Header(ApiModel):
-    """One header of a request."""
-
-    name: Annotated[
-        HeaderName,
-        Field(
-            description="Name of the header. Host, Connection, Content-Length and Transfer-Encoding are the check's"
-            " own.",
-        ),
-    ]
-    value: Annotated[HeaderValue, Field(description="Value of the header.")]
-
-    @model_validator(mode="after")
-    def _not_our_own(self) -> Self:
-        if self.name.lower() in OWN_HEADERS:
-            raise ValueError(OWN_HEADER)
-        return self
-
-
-class Tls(ApiModel):
-    """How the check knows the real server."""
-
-    server_name: Annotated[
-        ServerName | None,
-        Field(
-            description="Name for SNI, and which the certificate must have. Default: host where that is set, else the"
-            " real server's address."
-        ),
-    ] = None
-    verify: Annotated[
-        bool,
-        Field(
-            description="True: the certificate must be valid, issued by a trusted authority and for that name. False:"
-            " any will do, so anybody on the way can answer for the real server. Default: True."
-        ),
-    ] = True
-    ca_bundle: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            max_length=16384,
-            description="Certificates of the authorities to trust, in PEM form, for certificates of your own. Default:"
-            " those of the agent's image.",
-            json_schema_extra=validated(rule("self.contains('-----BEGIN CERTIFICATE-----')", BAD_CERTIFICATE)),
-        ),
-    ] = None
-
-    secret_name: Annotated[
-        ObjectName | None,
-        Field(
-            description="Name of a Secret in the operator's namespace that spec.secrets of the DirectorGroup names. Its"
-            " tls.crt and tls.key are the certificate that the check presents (a client certificate); its ca.crt"
-            " are authorities to trust, beside those of caBundle. It has the one, the other or both; a change counts"
-            " within a minute. Default: none."
-        ),
-    ] = None
-
-    @model_validator(mode="after")
-    def _holds_certificates(self) -> Self:
-        if self.ca_bundle is not None and "-----BEGIN CERTIFICATE-----" not in self.ca_bundle:
-            raise ValueError(BAD_CERTIFICATE)
-        return self
-
-
-class HttpCheck(ApiModel):
-    """An HTTP/1.1 request. Redirects are not followed: the real server that is asked must answer itself."""
-
-    model_config = ConfigDict(
-        json_schema_extra=validated(
-            rule("!has(self.bodyContains) || self.method != 'HEAD'", HEAD_HAS_NO_BODY, field_path=".bodyContains")
-        )
-    )
-
-    port: Annotated[
-        int | None,
-        Field(ge=1, le=65535, description=_PORT + " Required with anyPort and firewallMark." + _OWN_PORTS),
-    ] = None
-    method: Annotated[HttpMethod, Field(description="GET, HEAD or OPTIONS. Default: GET.")] = HttpMethod.GET
-    path: Annotated[Path, Field(description="Path, with a query where you want one. Default: /.")] = "/"
-    host: Annotated[
-        Host | None,
-        Field(description="Host header: the name of the site. Default: the real server's address and the port."),
-    ] = None
-    headers: Annotated[
-        tuple[Header, ...],
-        Field(
-            max_length=MAXIMUM_HEADERS,
-            description="More headers of the request, at most 16. Anybody who may read the VirtualService reads them:"
-            " no secrets. Default: none.",
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-        ),
-    ] = ()
-    expected_statuses: Annotated[
-        tuple[Status, ...],
-        Field(
-            max_length=MAXIMUM_STATUSES,
-            description="Statuses that are well: numbers or ranges such as 200-299, at most 16. Default: [200-299].",
-            json_schema_extra=validated(
-                rule("self.all(s, s.size() < 7 || s.substring(0, 3) <= s.substring(4, 7))", BAD_STATUS),
-                x_kubernetes_list_type="set",
-            ),
-        ),
-    ] = ()
-    body_contains: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            max_length=256,
-            description="Text that the first 64 KiB of the body must contain, as UTF-8. Default: any body will do.",
-        ),
-    ] = None
-
-    @model_validator(mode="after")
-    def _lists_make_sense(self) -> Self:
-        if len({each.name for each in self.headers}) < len(self.headers):
-            raise ValueError(DUPLICATE_HEADER)
-        if any(low > high for low, dash, high in (each.partition("-") for each in self.expected_statuses) if dash):
-            raise ValueError(BAD_STATUS)
-        if self.body_contains is not None and self.method is HttpMethod.HEAD:
-            raise ValueError(HEAD_HAS_NO_BODY)
-        return self
-
-
-class HttpsCheck(HttpCheck):
-    """An HTTP/1.1 request over TLS. The certificate is verified unless tls.verify says otherwise."""
-
-    tls: Annotated[Tls | None, Field(description="How the check knows the real server. Default: {verify: true}.")] = (
-        None
-    )
-
-
 class DnsCheck(ApiModel):
     """A question to a name server, which must answer NOERROR with a record of the type asked for."""
 
@@ -248,7 +97,7 @@ class DnsCheck(ApiModel):
     protocol: Annotated[DnsProtocol, Field(description="UDP or TCP. Default: UDP.")] = DnsProtocol.UDP
     port: Annotated[
         int | None,
-        Field(ge=1, le=65535, description=_PORT + " Required with anyPort and firewallMark." + _OWN_PORTS),
+        Field(ge=1, le=65535, description=PORT + " Required with anyPort and firewallMark." + OWN_PORTS),
     ] = None
 
 
@@ -264,7 +113,7 @@ class UdpCheck(_Payload):
         Field(
             ge=1,
             le=65535,
-            description=_PORT + " Required with anyPort and firewallMark, and for a service with TCP or SCTP ports."
+            description=PORT + " Required with anyPort and firewallMark, and for a service with TCP or SCTP ports."
             " Default: each port of the service on its own (its targetPort where it has one).",
         ),
     ] = None
@@ -285,7 +134,7 @@ class GrpcCheck(ApiModel):
 
     port: Annotated[
         int | None,
-        Field(ge=1, le=65535, description=_PORT + " Required with anyPort and firewallMark." + _OWN_PORTS),
+        Field(ge=1, le=65535, description=PORT + " Required with anyPort and firewallMark." + OWN_PORTS),
     ] = None
     service: Annotated[
         ServiceName | None, Field(description="Service to ask for. Default: none, the server as a whole.")
@@ -309,5 +158,5 @@ class ExecCheck(ApiModel):
     ] = ()
     port: Annotated[
         int | None,
-        Field(ge=1, le=65535, description="LVS_PORT, one for all ports of the service." + _OWN_PORTS),
+        Field(ge=1, le=65535, description="LVS_PORT, one for all ports of the service." + OWN_PORTS),
     ] = None

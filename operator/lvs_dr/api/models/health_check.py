@@ -4,17 +4,9 @@ from typing import Annotated, Final, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from lvs_dr.api.models.checks import (
-    DnsCheck,
-    ExecCheck,
-    GrpcCheck,
-    HttpCheck,
-    HttpsCheck,
-    PingCheck,
-    TcpCheck,
-    UdpCheck,
-)
+from lvs_dr.api.models.checks import DnsCheck, ExecCheck, GrpcCheck, PingCheck, TcpCheck, UdpCheck
 from lvs_dr.api.models.fields import Network
+from lvs_dr.api.models.http_checks import HttpCheck, HttpsCheck
 from lvs_dr.api.models.rules import ApiModel, rule, validated
 from lvs_dr.core.objects import CheckPath
 
