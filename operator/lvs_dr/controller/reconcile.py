@@ -17,7 +17,8 @@ from lvs_dr.controller.pending import Item, Pending, merged
 from lvs_dr.controller.store import Store
 from lvs_dr.controller.watched import Watched
 from lvs_dr.controller.writer import Owner, Writer
-from lvs_dr.core.compile import compile_node, compile_table
+from lvs_dr.core.compile_node import compile_node
+from lvs_dr.core.compile_table import compile_table
 from lvs_dr.core.decisions import Action, Dirty, TableDecision
 from lvs_dr.core.dirty import members_changed
 from lvs_dr.core.node import LVSNodeSpec, table_key

@@ -5,7 +5,7 @@ import random
 import pytest
 from msgspec.structs import replace
 
-from lvs_dr.core.compile import compile_table
+from lvs_dr.core.compile_table import compile_table
 from lvs_dr.core.decisions import Action
 from lvs_dr.core.events import events
 from lvs_dr.core.indexing import IMPLICIT_GROUP, Kind

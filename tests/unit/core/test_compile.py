@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from lvs_dr.core.compile import compile_node, compile_table
+from lvs_dr.core.compile_node import compile_node
+from lvs_dr.core.compile_table import compile_table
 from lvs_dr.core.decisions import Action, Member, TableDecision
 from lvs_dr.core.indexing import Kind
 from lvs_dr.core.node import LVSNodeSpec

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from lvs_dr.core.compile import compile_table
+from lvs_dr.core.compile_table import compile_table
 from lvs_dr.core.decisions import Action, Dirty
 from lvs_dr.core.dirty import affected, members_changed, silence_changed
 from lvs_dr.core.indexing import Kind

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from lvs_dr.core.compile import compile_table
+from lvs_dr.core.compile_table import compile_table
 from lvs_dr.core.objects import Key, Port
 from lvs_dr.core.summary import real_server_status, virtual_service_status
 from tests.unit.core.clusters import D1, D2, S1, S2, converge, serving

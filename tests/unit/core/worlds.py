@@ -6,7 +6,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from lvs_dr.core.checks import TableHealthCheck, TcpCheck
-from lvs_dr.core.compile import compile_node, compile_table
+from lvs_dr.core.compile_node import compile_node
+from lvs_dr.core.compile_table import compile_table
 from lvs_dr.core.decisions import Action, Dirty, TableDecision
 from lvs_dr.core.director_group import DirectorGroup, InterfaceChoice
 from lvs_dr.core.dirty import affected, silence_changed
