@@ -3,16 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lvs_dr.core import dirty_node
+from lvs_dr.core import dirty_node, dirty_table
 from lvs_dr.core.decisions import Dirty, Member, TableDecision
 from lvs_dr.core.director_group import DirectorGroup
-from lvs_dr.core.dirty_set import DirtySet
-from lvs_dr.core.forwarding import same_way
+from lvs_dr.core.dirty_set import DirtySet, node_of
 from lvs_dr.core.indexing import Kind, eligible, selected, selecting
 from lvs_dr.core.objects import Invalid, Key, Namespace, Node, RealServer, RealServerState, VirtualService
-from lvs_dr.core.own_tables import own_tables, possible_owners
-from lvs_dr.core.table import TableDestination
-from lvs_dr.core.world import Cluster, TableRecord, World
+from lvs_dr.core.own_tables import own_tables
+from lvs_dr.core.world import Cluster, World
 
 
 def affected(world: World, kind: str, before: Any, after: Any) -> Dirty:  # noqa: ANN401 - any of the kinds
@@ -93,7 +91,7 @@ def _service(found: DirtySet, before: VirtualService | Invalid | None, after: Vi
                 if (sorry := each.sorry_key) is not None and sorry in world.real_servers:
                     keys.append(sorry)
                 found.real_servers.update(keys)
-                found.nodes |= {node for key in keys if (node := _node_of(world.real_servers[key]))}
+                found.nodes |= {node for key in keys if (node := node_of(world.real_servers[key]))}
 
 
 def _claim(service: VirtualService | Invalid | None) -> object:
@@ -130,7 +128,7 @@ def _real_server(found: DirtySet, before: RealServer | Invalid | None, after: Re
             found.real_servers.add(each.meta.key)
             found.services.update(selecting(found.world, each))
     if _place(before) != _place(after):
-        found.nodes |= {node for each in (before, after) if (node := _node_of(each))}
+        found.nodes |= {node for each in (before, after) if (node := node_of(each))}
 
 
 def _place(real_server: RealServer | Invalid | None) -> object:
@@ -142,10 +140,6 @@ def _place(real_server: RealServer | Invalid | None) -> object:
 
 def _drains(real_server: RealServer) -> bool:
     return real_server.state is RealServerState.DRAIN
-
-
-def _node_of(real_server: RealServer | Invalid | None) -> str:
-    return real_server.node_name if isinstance(real_server, RealServer) else ""
 
 
 def _group(found: DirtySet, before: DirectorGroup | Invalid | None, after: DirectorGroup | Invalid | None) -> None:
@@ -220,74 +214,6 @@ def _namespace(found: DirtySet, before: Namespace | None, after: Namespace | Non
             found.services.add(key)
 
 
-def _table(found: DirtySet, before: TableRecord | None, after: TableRecord | None) -> None:
-    present = after if after is not None else before
-    if present is None:
-        return
-    world = found.world
-    found.services.add(present.owner)
-    kept = before is not None and after is not None and before.uid == after.uid
-    found.check_marks(before, after)
-    old, new = _destinations(before), _destinations(after)
-    names = [name for name in old.keys() | new.keys() if _differs(old, new, name)]
-    moved = [each for name in names for each in (old.get(name), new.get(name)) if each is not None]
-    found.real_servers.update(Key(present.key.namespace, each.real_server) for each in moved)
-    found.nodes |= {each.node for each in moved if each.node}
-    found.nodes |= {each.node for each in _pending(before) ^ _pending(after) if each.node}
-    found.nodes |= {each.node for each in (*old.values(), *new.values()) if each.draining and each.node}
-    if _forgetful(before) != _forgetful(after):
-        found.directors(present.spec.director_group)
-    if kept:
-        if before is not None and after is not None and _packets(before) != _packets(after):
-            found.nodes |= {each.node for each in after.spec.entries if each.node}
-            found.rivals(after.key, before.spec, after.spec)  # a port, or a mark, may be free now
-            found.marks(before.spec, after.spec)
-        if before is not None and after is not None and _router(before) != _router(after):
-            found.directors(after.spec.director_group)
-            found.addresses([after.spec.address])  # the VIP's other services follow
-        return
-    for each in (before, after):
-        if each is not None:
-            found.services.add(each.owner)
-            found.rivals(each.key, each.spec)
-            found.marks(each.spec)
-            found.directors(each.spec.director_group)
-            found.nodes |= world.index.backends_by_address.get(each.spec.address, set())
-            found.real_servers |= world.index.real_servers_by_address.get(each.spec.address, set())
-            for key in world.index.real_servers_by_address.get(each.spec.address, ()):
-                found.services.update(selecting(world, world.real_servers[key]))
-    found.services.update(key for key in possible_owners(present.key) if key in world.virtual_services)  # its name
-    service = world.virtual_services.get(present.owner)
-    if isinstance(service, VirtualService):
-        found.directors(service.director_group)  # they may be keeping a lost table for it
-        found.nodes |= {node for key in selected(world, service) if (node := _node_of(world.real_servers[key]))}
-
-
-def _forgetful(table: TableRecord | None) -> bool:
-    return table is not None and any(each.forget_clients for each in table.spec.destinations)
-
-
-def _router(table: TableRecord) -> int:
-    return table.spec.virtual_router_id
-
-
-def _packets(table: TableRecord) -> object:
-    return table.spec.ports, table.spec.firewall_mark, table.spec.redirect is None
-
-
-def _pending(table: TableRecord | None) -> set[TableDestination]:
-    return set(table.spec.pending) if table is not None else set()
-
-
-def _destinations(table: TableRecord | None) -> Mapping[str, TableDestination]:
-    return {each.real_server: each for each in table.spec.entries} if table is not None else {}
-
-
-def _differs(old: Mapping[str, TableDestination], new: Mapping[str, TableDestination], name: str) -> bool:
-    a, b = old.get(name), new.get(name)
-    return a is None or b is None or not same_way(a, b)
-
-
 def _cluster(found: DirtySet, _before: Cluster | None, _after: Cluster | None) -> None:
     found.services.update(found.world.virtual_services)
 
@@ -298,7 +224,7 @@ _BY_KIND: Mapping[str, Callable[[DirtySet, Any, Any], None]] = {
     Kind.DIRECTOR_GROUP: _group,
     Kind.NODE: _node,
     Kind.NAMESPACE: _namespace,
-    Kind.DIRECTOR_TABLE: _table,
+    Kind.DIRECTOR_TABLE: dirty_table.director_table,
     Kind.LVS_NODE: dirty_node.lvs_node,
     "Cluster": _cluster,
 }

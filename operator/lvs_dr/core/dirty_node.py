@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from lvs_dr.core.addresses import version
 from lvs_dr.core.directors import directors, follows, prospects
 from lvs_dr.core.dirty_set import DirtySet
-from lvs_dr.core.forwarding import carries, method_of
+from lvs_dr.core.dirty_table import table_reports
+from lvs_dr.core.forwarding import method_of
 from lvs_dr.core.indexing import is_unsure, selecting
 from lvs_dr.core.node import Releasing, table_key
-from lvs_dr.core.node_status import LVSNodeStatus, Problem, TableReport, VirtualRouterReport
+from lvs_dr.core.node_status import LVSNodeStatus, Problem, VirtualRouterReport
 from lvs_dr.core.objects import ForwardingMethod, Invalid, Key, VirtualService
 from lvs_dr.core.order import leaving
-from lvs_dr.core.own_tables import own_tables, possible_owners
+from lvs_dr.core.own_tables import own_tables
 from lvs_dr.core.sorry_server import sorry_method
 from lvs_dr.core.virtual_routers import Place, places
 from lvs_dr.core.world import NodeRecord, TableRecord, World
@@ -146,7 +147,7 @@ def _status(found: DirtySet, before: LVSNodeStatus, after: LVSNodeStatus, name: 
     if before.sync != after.sync or _connections(before) != _connections(after):
         found.groups |= groups_of(found.world, name)
     if before.tables != after.tables:
-        _reports(found, before.tables, after.tables)
+        table_reports(found, before.tables, after.tables)
 
 
 def elected(
@@ -223,44 +224,6 @@ def _problems(found: DirtySet, problems: set[Problem], name: str) -> None:
     if any(not problem.address for problem in problems):
         for group in groups_of(found.world, name):
             found.group(group)
-
-
-def _reports(found: DirtySet, before: tuple[TableReport, ...], after: tuple[TableReport, ...]) -> None:
-    old = {report.table: report for report in before}
-    new = {report.table: report for report in after}
-    world, gone = found.world, False
-    for name in old.keys() | new.keys():
-        a, b = old.get(name), new.get(name)
-        if a == b:
-            continue
-        key = table_key(name)
-        table = world.tables.get(key)
-        found.services.update((table.owner,) if table is not None else possible_owners(key))
-        gone = gone or table is None or a is None or b is None or a.uid != b.uid
-        if table is None:
-            continue
-        if a is None or b is None or (a.generation, a.uid, a.cut) != (b.generation, b.uid, b.cut):
-            found.real_servers.update(Key(key.namespace, each.real_server) for each in table.spec.entries)
-            # Backends that carry the VIP, or open a tunnel, which the table does not need may wait for this report.
-            nodes = {each.node for each in table.spec.entries if carries(each.forwarding)}
-            backends = world.index.backends_by_address.get(table.spec.address, set())
-            found.nodes |= backends - nodes
-            found.nodes |= backends & world.index.tunnel_nodes.get("", set())
-            found.nodes |= _drained(table)
-        else:
-            changed = {each.real_server for each in set(a.exceptions) ^ set(b.exceptions)} - {""}
-            if moved := set(a.draining) ^ set(b.draining):
-                changed |= {each.real_server for each in moved}
-                found.nodes |= _drained(table)
-            changed |= {each.real_server for each in set(a.weights) ^ set(b.weights)}
-            found.real_servers.update(Key(key.namespace, each) for each in changed)
-    if gone:  # which VIP a table was for that is no more, nobody knows
-        found.nodes |= leaving(world)
-
-
-def _drained(table: TableRecord) -> set[str]:
-    """Return the nodes of its draining real servers: what they are to count may depend on this report."""
-    return {each.node for each in table.spec.destinations if each.draining and each.node}
 
 
 def _asked(found: DirtySet, name: str, record: NodeRecord) -> None:

@@ -7,7 +7,7 @@ from lvs_dr.core.decisions import Dirty
 from lvs_dr.core.directors import directors
 from lvs_dr.core.forwarding import target
 from lvs_dr.core.indexing import mark_of, selecting
-from lvs_dr.core.objects import Key, VirtualService
+from lvs_dr.core.objects import Invalid, Key, RealServer, VirtualService
 from lvs_dr.core.table import DirectorTableSpec, TableDestination
 from lvs_dr.core.world import TableRecord, World
 
@@ -88,3 +88,8 @@ class DirtySet:
 
 def _entries(table: TableRecord | None) -> tuple[TableDestination, ...]:
     return (*table.spec.destinations, *table.spec.pending) if table is not None else ()
+
+
+def node_of(real_server: RealServer | Invalid | None) -> str:
+    """Return the node that a RealServer is; "" for none."""
+    return real_server.node_name if isinstance(real_server, RealServer) else ""
