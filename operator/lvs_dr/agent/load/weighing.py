@@ -11,9 +11,10 @@ from typing import Final, NamedTuple
 
 from lvs_dr.agent.load.reader import LoadReader, Want
 from lvs_dr.agent.load.readings import Reading, in_words, read
+from lvs_dr.agent.load.table_view import TableView
 from lvs_dr.core.destinations import Place
-from lvs_dr.core.health import Health, HealthView, check_key
-from lvs_dr.core.ipvs_table import Served, served
+from lvs_dr.core.health import HealthView
+from lvs_dr.core.ipvs_table import Served
 from lvs_dr.core.kernel import KernelState, ServiceKey
 from lvs_dr.core.load_feedback import (
     WHOLE,
@@ -24,7 +25,6 @@ from lvs_dr.core.load_feedback import (
     is_stale,
     measure,
     reference,
-    scale,
     started,
 )
 from lvs_dr.core.load_spec import BY_AGENT, LoadQuestion, LoadSource, TableLoadFeedback, TableSlowStart
@@ -114,7 +114,7 @@ class Weighing:
             news = spec is not known.spec or (spec.slow_start is not None and health is not known.health)
             if news or now >= known.due:
                 before = (known.factors, known.told)
-                self._weigh(known, _Look(spec, health, actual, now, fresh=name in self._plain))
+                self._weigh(known, TableView(spec, health, actual, now, fresh=name in self._plain))
                 known.spec, known.health = spec, health
                 changed = changed or (known.factors, known.told) != before or known.factors is not before[0]
         self._plain = frozenset(name for name in tables if name not in self._tables)
@@ -149,7 +149,7 @@ class Weighing:
             self._plain = frozenset(tables)
         return bool(self._tables or self._factors)
 
-    def _weigh(self, known: _Table, look: "_Look") -> None:
+    def _weigh(self, known: _Table, look: TableView) -> None:
         """Decide the factors of one table."""
         table, now = look.table, look.now
         due = [math.inf]
@@ -185,7 +185,7 @@ class Weighing:
         known.told = TableWeights(_latest(known.reports.values()), tuple(_exceptions(known, table)))
 
     def _ramp(
-        self, known: _Table, look: "_Look", policy: TableSlowStart, entry: TableDestination, one: Served
+        self, known: _Table, look: TableView, policy: TableSlowStart, entry: TableDestination, one: Served
     ) -> float | None:
         """Return when a destination came back; None while it is out."""
         here = look.percent(entry, one)
@@ -203,7 +203,7 @@ class Weighing:
         self._report(known, entry, first, words)
         return look.now
 
-    def _follow_loads(self, known: _Table, look: "_Look", policy: TableLoadFeedback) -> None:
+    def _follow_loads(self, known: _Table, look: TableView, policy: TableLoadFeedback) -> None:
         """Take what was heard of each real server, and decide what share of its weight it is left."""
         table, now = look.table, look.now
         servers: dict[str, _Server] = {}
@@ -216,7 +216,7 @@ class Weighing:
             servers[entry.address] = server
             server.heard(policy, self._read(table, policy, entry), now)
         known.servers = servers
-        limit = reference(policy, [servers[entry.address].load for entry in look.taking(policy, servers)])
+        limit = reference(policy, [servers[entry.address].load for entry in _taking(look, policy, servers)])
         for entry in table.destinations:
             server = servers[entry.address]
             before = server.load.told
@@ -242,51 +242,14 @@ class Weighing:
         known.reports[entry.real_server] = WeightReport(entry.real_server, weight, text, since)
 
 
-class _Look:
-    """One look at a table: its health, and what the kernel has of it. `fresh`: its weights did not change until now."""
-
-    def __init__(
-        self, table: DirectorTableSpec, health: HealthView, actual: KernelState, now: float, *, fresh: bool
-    ) -> None:
-        self.table = table
-        self.now = now
-        self.entries = (*table.destinations, *table.pending)
-        self.services = served(table)
-        self.scale = scale(entry.weight for entry in self.entries)
-        self._health = health
-        self._groups = {one.service: actual.destinations.group(one.service) for one in self.services}
-        self._fresh = fresh
-
-    def percent(self, entry: TableDestination, one: Served) -> int | None:
-        """Return the percent of its weight that a destination has in the kernel; None: it gets no connections."""
-        config = self._groups[one.service].get((entry.address, one.target_port))
-        if config is None or config.weight == 0 or entry.weight == 0:
-            return None
-        return WHOLE if self._fresh else round(config.weight * WHOLE / (entry.weight * self.scale))
-
-    def least(self, entry: TableDestination) -> int | None:
-        """Return the smallest percent of its services; None where it gets no connections."""
-        found = [each for one in self.services if (each := self.percent(entry, one)) is not None]
-        return min(found, default=None)
-
-    def serves(self, entry: TableDestination, one: Served, *, in_kernel: bool) -> bool:
-        """Tell whether a destination gets connections, by its weight and its check."""
-        check = self.table.health_check
-        if entry.weight == 0:
-            return False
-        if check is None or one.check_port is None:
-            return True
-        verdict = self._health.get(check_key(self.table, entry, one.check_port, check), Health.UNKNOWN)
-        return verdict is Health.UP or (verdict is Health.UNKNOWN and in_kernel)
-
-    def taking(self, policy: TableLoadFeedback, servers: Mapping[str, _Server]) -> Iterator[TableDestination]:
-        """Return the real servers that take connections and whose load is known: with them others are compared."""
-        for entry in self.table.destinations:
-            server = servers[entry.address]
-            if server.out or is_stale(server.load, policy, self.now):
-                continue
-            if any(self.serves(entry, one, in_kernel=True) for one in self.services):
-                yield entry
+def _taking(look: TableView, policy: TableLoadFeedback, servers: Mapping[str, _Server]) -> Iterator[TableDestination]:
+    """Return the real servers that take connections and whose load is known: with them others are compared."""
+    for entry in look.table.destinations:
+        server = servers[entry.address]
+        if server.out or is_stale(server.load, policy, look.now):
+            continue
+        if any(look.serves(entry, one, in_kernel=True) for one in look.services):
+            yield entry
 
 
 def _exceptions(known: _Table, table: DirectorTableSpec) -> Iterable[TableException]:
