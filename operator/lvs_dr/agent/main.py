@@ -20,6 +20,28 @@ EXIT_LOCKED = 3  # another lvs-agent runs on the node
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line. Without a command it is `run`."""
+    common, serving = _common_options(), _serving_options()
+    top = argparse.ArgumentParser(
+        prog="lvs-agent",
+        description="Programs this node's kernel as lvs-operator's objects say: IPVS, VIPs, ARP settings.",
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    run = commands.add_parser("run", parents=[common, serving], help="follow the API server (the default)")
+    _add_run_options(run)
+    cleanup = commands.add_parser(
+        "cleanup", parents=[common, serving], help="remove everything of ours from this node; stop the agent first"
+    )
+    cleanup.add_argument("--stay", action="store_true", help="keep running afterwards, as a DaemonSet must")
+    commands.add_parser("show", parents=[common], help="print what is ours on this node, IPVS as `ipvsadm -Sn` does")
+    commands.add_parser(
+        "status", parents=[common], help="print what this node is to be, and what the VRRP speaker does"
+    )
+    commands.add_parser("plan", parents=[common], help="print what the next pass would do; change nothing")
+    return top
+
+
+def _common_options() -> argparse.ArgumentParser:
+    """Return the options that every command has."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--node-name", default=os.environ.get("NODE_NAME", ""), help="name of the Node (default: $NODE_NAME)"
@@ -36,6 +58,11 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--proc-sys-net", type=Path, default=Path("/proc/sys/net"), help="the host's /proc/sys/net")
     common.add_argument("--log-level", choices=logs.LEVELS, default="info", help="least level that is logged")
     common.add_argument("--log-format", choices=logs.FORMATS, default="text", help="form of the log on standard error")
+    return common
+
+
+def _serving_options() -> argparse.ArgumentParser:
+    """Return the options of commands that stay and answer probes."""
     serving = argparse.ArgumentParser(add_help=False)
     serving.add_argument(
         "--listen", type=_listen, default="0.0.0.0:9441", help="address of /healthz, /readyz and /metrics"
@@ -43,12 +70,10 @@ def parser() -> argparse.ArgumentParser:
     serving.add_argument(
         "--lock-wait", type=float, help="seconds to wait for another agent to leave (run: no limit, cleanup: 30)"
     )
-    top = argparse.ArgumentParser(
-        prog="lvs-agent",
-        description="Programs this node's kernel as lvs-operator's objects say: IPVS, VIPs, ARP settings.",
-    )
-    commands = top.add_subparsers(dest="command", metavar="COMMAND")
-    run = commands.add_parser("run", parents=[common, serving], help="follow the API server (the default)")
+    return serving
+
+
+def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--namespace",
         default=os.environ.get("POD_NAMESPACE") or "lvs-system",
@@ -77,16 +102,6 @@ def parser() -> argparse.ArgumentParser:
         default=Path("/etc/lvs-operator/check-scripts"),
         help="directory of the scripts that health checks of kind exec may name",
     )
-    cleanup = commands.add_parser(
-        "cleanup", parents=[common, serving], help="remove everything of ours from this node; stop the agent first"
-    )
-    cleanup.add_argument("--stay", action="store_true", help="keep running afterwards, as a DaemonSet must")
-    commands.add_parser("show", parents=[common], help="print what is ours on this node, IPVS as `ipvsadm -Sn` does")
-    commands.add_parser(
-        "status", parents=[common], help="print what this node is to be, and what the VRRP speaker does"
-    )
-    commands.add_parser("plan", parents=[common], help="print what the next pass would do; change nothing")
-    return top
 
 
 def _listen(text: str) -> str:
