@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from lvs_dr.agent.agent import Agent, Settings
 from lvs_dr.agent.apiclient import ApiClient, ApiSettings
@@ -75,17 +76,7 @@ async def _run(options: argparse.Namespace, api: ApiSettings, lock: HostLock) ->
         run_directory=options.run_directory,
         state_directory=options.state_directory,
     )
-    settings = Settings(
-        node=options.node_name,
-        namespace=options.namespace,
-        version=version(),
-        boot_id=boot_id,
-        identity=f"{options.node_name}_{boot_id[:8]}_{os.getpid()}",
-        check_scripts=options.check_scripts,
-        load_port=listen_address(options.load_listen)[1],
-        redirector_socket=options.redirector_socket,
-        redirector_uids=(options.redirector_uid,),
-    )
+    settings = _settings(options, boot_id)
     load = LoadServer(options.load_listen, Sampler(options.node_name), own=lambda: agent.node_pass.own_interfaces)
     async with ApiClient(api) as client:
         agent = Agent(
@@ -106,9 +97,7 @@ async def _run(options: argparse.Namespace, api: ApiSettings, lock: HostLock) ->
             agent.troubles["ledger"] = damage
         if agent.restore():
             log.info("starting from the last good state in %s", options.state_directory)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, agent.loop.stop)
+        _on_signals(agent.loop.stop)
         events = Events(lambda _: agent.loop.look_around())
         web = StatusServer(
             options.listen,
@@ -126,6 +115,27 @@ async def _run(options: argparse.Namespace, api: ApiSettings, lock: HostLock) ->
             events.close()
             door.close()
     log.info("stopped; the kernel is left as it is")
+
+
+def _settings(options: argparse.Namespace, boot_id: str) -> Settings:
+    return Settings(
+        node=options.node_name,
+        namespace=options.namespace,
+        version=version(),
+        boot_id=boot_id,
+        identity=f"{options.node_name}_{boot_id[:8]}_{os.getpid()}",
+        check_scripts=options.check_scripts,
+        load_port=listen_address(options.load_listen)[1],
+        redirector_socket=options.redirector_socket,
+        redirector_uids=(options.redirector_uid,),
+    )
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    """Have the signals that end a process stop it in good order."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
 
 
 def _load(ledger: LedgerFile) -> str:
@@ -157,9 +167,7 @@ def cleanup(options: argparse.Namespace) -> int:
 async def _stay(listen: str) -> None:
     """Answer probes until SIGTERM, so that a DaemonSet shows where the clean-up is done."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _on_signals(stop.set)
     async with StatusServer(listen, healthy=lambda: "", ready=lambda: "", metrics=Metrics({})):
         await stop.wait()
 
