@@ -52,10 +52,7 @@ def facts(
     spec = force.spec if force is not None else LVSNodeSpec()
     programmed: dict[str, TableVersion] = dict(node_pass.programmed.versions())
     announced = frozenset(spec.director.addresses if spec.director else ())
-    problems = list(_about_the_objects(seen, spec, in_force))
-    problems += _about_the_kernel(seen, spec, node_pass.drift.contested_at(now))
-    problems += _about_shared_settings(seen, spec, node_pass.drift.conflicts())
-    problems += node_pass.arp_watch.problems() if node_pass.arp_watch is not None else ()
+    problems = _about_the_pass(seen, spec, in_force, node_pass, now)
     sync = sync_report(seen, spec)
     problems += sync_problems(sync)
     ipvs = (
@@ -104,6 +101,16 @@ def facts(
         silent=frozenset(key for key in seen.actual.silent_marks if _address(key, seen) in held),
         repairs=repairs,
     )
+
+
+def _about_the_pass(seen: Seen, spec: LVSNodeSpec, in_force: InForce, node_pass: NodePass, now: float) -> list[Problem]:
+    """Return the problems that the pass found by itself: with the objects, the kernel and what is on the wire."""
+    return [
+        *_about_the_objects(seen, spec, in_force),
+        *_about_the_kernel(seen, spec, node_pass.drift.contested_at(now)),
+        *_about_shared_settings(seen, spec, node_pass.drift.conflicts()),
+        *(node_pass.arp_watch.problems() if node_pass.arp_watch is not None else ()),
+    ]
 
 
 def _router(told: RouterState) -> VirtualRouterReport:
