@@ -1,4 +1,4 @@
-"""Section `health`: what checks cost, and whether thousands of them keep their times.
+"""Section `health`: what checks cost, whether thousands of them keep their times, and what they are good for.
 
 Times are measured on this machine itself; CPU against keepalived in one lab node, one after the other, because
 keepalived's checker needs a kernel with IPVS. What answers is a process of its own, whose CPU time does not count.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lvs_lab import Lab, Node, NodeSpec, cache
-from tests.bench import load_model
+from tests.bench import load_model, outages
 from tests.bench.figures import Figure, figure
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ QUICK = Size(100, 3, 20, 3, 1)
 
 
 def measure(quick: bool, progress: Progress) -> list[Figure]:  # noqa: FBT001
-    """Measure on this machine, then in a node."""
+    """Measure on this machine, then in a node, then in a cluster."""
     size = QUICK if quick else FULL
     figures: list[Figure] = []
     for kind in KINDS:
@@ -56,15 +56,19 @@ def measure(quick: bool, progress: Progress) -> list[Figure]:  # noqa: FBT001
         figures.append(figure(SECTION, f"{kind}_checks_wrong", down, "of well", aim="0"))
         figures.append(figure(SECTION, f"{kind}_cpu_per_1000_checks_per_second", _costs(found), "% of a core"))
     figures += _load_aware(size, progress)
+    figures += _in_node(size, progress)
+    return figures + outages.measure(quick, progress)
+
+
+def _in_node(size: Size, progress: Progress) -> list[Figure]:
+    """Compare with keepalived where it is there."""
     if cache.find_command("keepalived") is None:
         progress("keepalived is not there (lab/ctl tools --with keepalived): no comparison")
-        return figures
+        return []
     with Lab.start(nodes=[DIRECTOR], kubernetes=False, progress=progress) as lab:
         node = lab.nodes[DIRECTOR.name]
         progress(f"{datetime.now(UTC):%Y-%m-%d}, kernel {node.run('uname', '-r').stdout.strip()} (User-Mode Linux)")
-        for kind in KINDS:
-            figures += _compared(node, kind, size, progress)
-    return figures
+        return [each for kind in KINDS for each in _compared(node, kind, size, progress)]
 
 
 def _load_aware(size: Size, progress: Progress) -> list[Figure]:
