@@ -27,7 +27,7 @@ BLOCK_SECONDS = 0.4
 """Between two blocks of a transfer, each of which comes back as it went."""
 ECHO_SECONDS = 10.0
 SHORT_SECONDS = 0.02
-STAY_SECONDS = 2.0
+STAY_SECONDS = 9.0
 """All transfers go on for so long after the real server drains; then one after the other ends within:"""
 END_SECONDS = 4.0
 LIMIT_SECONDS = 60.0

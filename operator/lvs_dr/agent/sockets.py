@@ -62,7 +62,8 @@ class SocketCounts:
             count = len(clients)
             if not count:
                 empty[each] = self._empty.get(each, now)
-            idle = each in empty and now - empty[each] >= SETTLE_SECONDS
+            # Once nobody new can come, none is none.
+            idle = each in empty and (each in late or now - empty[each] >= SETTLE_SECONDS)
             rounded = count if each in late - self._exact else self._rounded(each, count)
             told[each] = SocketReport(each.table, each.generation, rounded, idle)
         self._empty, self._told, self._exact = empty, told, late
