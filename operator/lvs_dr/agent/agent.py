@@ -4,9 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from msgspec import structs
 
@@ -18,9 +16,9 @@ from lvs_dr.agent.desired import DesiredState
 from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.facts import MAXIMUM_PROBLEMS, TableReports, problem, status
 from lvs_dr.agent.groupwatch import GroupWatch
-from lvs_dr.agent.health.checkers import SCRIPTS, Checkers
+from lvs_dr.agent.health.checkers import Checkers
 from lvs_dr.agent.health.marks import Marks
-from lvs_dr.agent.health.prober import Check, Prober
+from lvs_dr.agent.health.prober import Prober
 from lvs_dr.agent.inforce import InForce
 from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.lastgood_keeper import NAME as LAST_GOOD
@@ -28,17 +26,17 @@ from lvs_dr.agent.lastgood_keeper import LastGoodKeeper
 from lvs_dr.agent.lease import LeaseKeeper
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.load.asking import Asker
-from lvs_dr.agent.load.reader import Ask, LoadReader
-from lvs_dr.agent.load.server import PORT
+from lvs_dr.agent.load.reader import LoadReader
 from lvs_dr.agent.load.weighing import Weighing
-from lvs_dr.agent.loop import POLL_SECONDS, RESYNC_SECONDS, Loop
+from lvs_dr.agent.loop import Loop
 from lvs_dr.agent.metrics import METRICS, watch_parts
 from lvs_dr.agent.onepass import NodePass
 from lvs_dr.agent.peers import PeerMacs, Resolver
 from lvs_dr.agent.redirects import Redirecting, Redirects
-from lvs_dr.agent.report import LEAST_GAP_SECONDS, LVSNODES, Reporter
+from lvs_dr.agent.report import LVSNODES, Reporter
 from lvs_dr.agent.secrets import Secrets
 from lvs_dr.agent.seen import Seen
+from lvs_dr.agent.settings import Settings
 from lvs_dr.agent.telling import facts
 from lvs_dr.agent.watch import Watch
 from lvs_dr.core.node import LVSNodeSpec
@@ -50,27 +48,6 @@ from lvs_dr.vrrp.messages import Speaker
 log = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What an agent is told at start."""
-
-    node: str
-    namespace: str
-    version: str
-    boot_id: str
-    identity: str = ""
-    resync: float = RESYNC_SECONDS
-    poll: float = POLL_SECONDS
-    watch_idle: float = 70.0
-    report_gap: float = LEAST_GAP_SECONDS
-    check_scripts: Path = SCRIPTS
-    check: Check | None = None  # None: real checks
-    load_port: int = PORT  # where the agents of other nodes tell their load
-    ask_load: Ask | None = None  # None: it is asked for over the network
-    redirector_socket: Path | None = None  # where the redirector connects; None: there is none here
-    redirector_uids: tuple[int, ...] = (65532,)  # that it may have
 
 
 class Agent:

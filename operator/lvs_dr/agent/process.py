@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from lvs_dr.agent.agent import Agent, Settings
+from lvs_dr.agent.agent import Agent
 from lvs_dr.agent.apiclient import ApiClient, ApiSettings
 from lvs_dr.agent.byhand import CleanUpError, clean_up, show_plan, show_status
 from lvs_dr.agent.byhand import show as show_owned
@@ -25,6 +25,7 @@ from lvs_dr.agent.load.server import LoadServer
 from lvs_dr.agent.main import version
 from lvs_dr.agent.memory import share_the_interpreter, use_memory_calmly
 from lvs_dr.agent.metrics import watch_speaker
+from lvs_dr.agent.settings import Settings
 from lvs_dr.agent.speaker_byhand import SpeakerByHand, SpeakerHangsError
 from lvs_dr.agent.speaker_client import SpeakerClient
 from lvs_dr.agent.wire import PacketWire

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from lvs_dr.agent.agent import Agent, Settings
+from lvs_dr.agent.agent import Agent
 from lvs_dr.agent.apiclient import ApiClient, ApiSettings
 from lvs_dr.agent.door import KernelDoor
 from lvs_dr.agent.kernel.protocol import Interface
@@ -14,6 +14,7 @@ from lvs_dr.agent.lastgood import LastGoodFile
 from lvs_dr.agent.ledger import LedgerFile
 from lvs_dr.agent.load.reader import Ask
 from lvs_dr.agent.peers import Resolver
+from lvs_dr.agent.settings import Settings
 from lvs_dr.core.health import CheckKey
 from lvs_dr.vrrp.messages import Speaker
 from tests.contract.fake_kernel import FakeKernel
