@@ -31,6 +31,7 @@ from tests.unit.agent.faulty_transport import RECEIVING, SENDING, FaultyTranspor
 from tests.unit.netlink.netlink_kernel import NetlinkKernel
 
 SECONDS = 6.0  # between passes: a drain of a second, and hand-overs, come to an end
+LONGEST = 16  # passes without faults: two hand-overs of 30 s after each other, what begins and ends them, and the quiet
 PROPERTY = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 WEB = ServiceKey("192.0.2.100", 443, 6)
 ONE, TWO = DestinationKey(WEB, "192.0.2.21", 443), DestinationKey(WEB, "192.0.2.22", 443)
@@ -74,7 +75,7 @@ class Passes:
     def until_quiet(self, wish: Desired, faults: int) -> int:
         """Make passes until two have nothing to do; no fault may cost more than one. Returns how many failed."""
         failed = quiet = 0
-        for _ in range(faults + 12):
+        for _ in range(faults + LONGEST):
             try:
                 made = self.one(wish)
             except KernelError:
@@ -83,7 +84,7 @@ class Passes:
             quiet = 0 if made.ops or made.draining else quiet + 1
             if quiet == 2:
                 return failed
-        raise AssertionError(f"not quiet after {faults + 12} passes: {made.ops}, {self.refused}")
+        raise AssertionError(f"not quiet after {faults + LONGEST} passes: {made.ops}, {self.refused}")
 
 
 def put(kernel: NetlinkKernel, table: Found) -> Table:
