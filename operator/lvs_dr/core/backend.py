@@ -34,17 +34,20 @@ def backend(world: World, record: NodeRecord) -> Backend:
     wanted = _Wanted(world, record)
     release = Release(world)
     addresses, tunnels = wanted.addresses, wanted.tunnels
+    services = wanted.services
     if leaving := before - addresses:
-        addresses |= {address for address in leaving if not release.may_drop(record.name, address).ok}
+        kept = {address for address in leaving if not release.may_drop(record.name, address).ok}
+        addresses |= kept
+        services |= {each for each in record.spec.backend_services if each.address in kept}
     if closing := opened - tunnels - wanted.later:
         tunnels |= {end for end in closing if not release.may_close(record.name, end, before).ok}
     tunnels |= wanted.later & opened
     for end in sorted(wanted.later - opened, key=by_address):
         if not any(exclude(end, each) for each in tunnels):
             tunnels.add(end)
-    served = (each for each in wanted.services if each.address in addresses)
-    services = sorted(served, key=lambda each: (each.address, each.port, each.protocol))[:MAXIMUM_ADDRESSES]
-    return Backend(tuple(sorted(addresses, key=by_value)), tuple(sorted(tunnels, key=by_address)), tuple(services))
+    served = (each for each in services if each.address in addresses)
+    told = sorted(served, key=lambda each: (each.address, each.port, each.protocol))[:MAXIMUM_ADDRESSES]
+    return Backend(tuple(sorted(addresses, key=by_value)), tuple(sorted(tunnels, key=by_address)), tuple(told))
 
 
 class _Wanted:

@@ -3,6 +3,7 @@
 from msgspec.structs import replace
 
 from lvs_dr.core.conditions import is_true
+from lvs_dr.core.indexing import Kind
 from lvs_dr.core.node_status import TableException
 from lvs_dr.core.objects import Protocol
 from lvs_dr.core.real_server_status import real_server_status
@@ -95,3 +96,17 @@ def test_a_backend_is_told_what_it_serves() -> None:
     objects = serving()
     assert objects.world.lvs_nodes[S1].spec.backend_services == (BackendService(VIP, 80),)
     assert objects.world.lvs_nodes[D1].spec.backend_services == ()
+
+
+def test_a_backend_knows_what_it_serves_for_as_long_as_it_has_the_vip() -> None:
+    """A service that is replaced would cost two writes for each node, and its ports would be unknown in between."""
+    objects = serving()
+    objects.remove(Kind.REAL_SERVER, S1, "shop")
+    objects.settle()
+    found = objects.world.lvs_nodes[S1].spec
+    assert (found.backend_addresses, found.backend_services) == ((VIP,), (BackendService(VIP, 80),))
+    agent(objects, D1)
+    agent(objects, D2)
+    objects.settle()
+    found = objects.world.lvs_nodes[S1].spec
+    assert (found.backend_addresses, found.backend_services) == ((), ())
